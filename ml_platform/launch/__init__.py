@@ -1,0 +1,1 @@
+"""How a training job is started, followed and ended: one small protocol, one module a backend."""

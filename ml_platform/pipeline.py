@@ -1,0 +1,475 @@
+"""What a team writes: a `Pipeline` of sources, references, features, a label, a recipe, a split and gates.
+
+A declaration imports nothing heavy: schemas, functions and models are named "package.module:attribute" and loaded
+by the stage that needs them. They are checked here all the same (the module is found, the attribute is in it), so a
+typing error is caught when the pipeline is defined and not after five hours.
+"""
+
+from __future__ import annotations
+
+import ast
+import datetime as dt
+import functools
+import importlib
+import importlib.util
+import re
+import zoneinfo
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ml_platform.errors import DeclarationError
+
+Task = Literal["binary", "multiclass", "regression"]
+Format = Literal["parquet", "csv"]
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_BATCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+BATCH_COLUMN = "batch"
+"""In every frame that a feature function sees and returns: the batch that a row is computed for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One feed, cut into batches. Its files land at `<landing>/<pipeline>/<name>/<batch>.<format>`.
+
+    Args:
+        name: lower-case identifier, unique among the pipeline's sources and references.
+        schema: "module:attribute" of a `pandera.polars` DataFrameModel or DataFrameSchema.
+        format: how the files are encoded.
+        known_later: columns that are not known yet when a prediction is asked for. They may build the label and
+            must never be features.
+    """
+
+    name: str
+    schema: str
+    format: Format = "parquet"
+    known_later: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_feed("Source", self.name, self.schema, self.format)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A slowly changing table, not cut into batches. Lands at `<landing>/<pipeline>/references/<name>.<format>`."""
+
+    name: str
+    schema: str
+    format: Format = "parquet"
+
+    def __post_init__(self) -> None:
+        _check_feed("Reference", self.name, self.schema, self.format)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DailyBatches:
+    """One batch a day, named by its ISO date in `timezone`. `end` is the last day, included; None means open-ended."""
+
+    start: str
+    end: str | None = None
+    timezone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        where = "DailyBatches"
+        for value in filter(None, (self.start, self.end)):
+            if not self.is_name(value):
+                raise DeclarationError("A day must be an ISO date.", where=where, got=value, fix="write 2013-01-31")
+        if self.end is not None and self.end < self.start:
+            raise DeclarationError("The last day is before the first.", where=where, got=f"{self.start}..{self.end}")
+        try:
+            zoneinfo.ZoneInfo(self.timezone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
+            raise DeclarationError("Unknown time zone.", where=where, got=self.timezone) from error
+
+    @staticmethod
+    def is_name(name: str) -> bool:
+        """Whether `name` is an ISO date written in full."""
+        try:
+            return dt.date.fromisoformat(name).isoformat() == name
+        except ValueError:
+            return False
+
+    def accepts(self, name: str) -> bool:
+        """Whether `name` is a day of this pipeline."""
+        return self.is_name(name) and self.start <= name and (self.end is None or name <= self.end)
+
+    def describe(self) -> str:
+        """The names that are accepted, in words."""
+        return f"one day from {self.start} to {self.end or 'today'} (YYYY-MM-DD)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedBatches:
+    """Batches with names of the team's own, ordered by name. A name has letters, digits, dot, dash and underscore."""
+
+    def accepts(self, name: str) -> bool:
+        """Whether `name` can name a batch: it can never leave its folder."""
+        return _BATCH_NAME.fullmatch(name) is not None and ".." not in name
+
+    def describe(self) -> str:
+        """The names that are accepted, in words."""
+        return "up to 100 letters, digits, dots, dashes and underscores, beginning with a letter or digit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """How rows to learn from are computed.
+
+    Args:
+        function: "module:function" with the signature `(spark, frames, references) -> DataFrame` in plain PySpark.
+            `frames` maps a source's name to a DataFrame of its valid rows with one more column, `batch`; `references`
+            maps a reference's name to a DataFrame. The result has the columns `batch`, every numeric and categorical
+            feature, the label, and the keys. Many batches may come in one call: keep `batch`, and group, join and
+            window by it. With a look-back, `frames` also holds the rows of the N batches before, under the `batch`
+            that they are computed for, with a column `batch_age` (0 is the batch itself, 1 the one before).
+        numeric: names of numeric features. A missing value is a value of its own.
+        categorical: names of categorical features (strings or integers).
+        keys: columns that say which row it is; carried along, never learned from.
+        lookback: how many earlier batches the function sees.
+    """
+
+    function: str
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    lookback: int = 0
+
+    def __post_init__(self) -> None:
+        check_named("Features.function", self.function)
+        names = [*self.numeric, *self.categorical, *self.keys]
+        if not (self.numeric or self.categorical):
+            raise DeclarationError("A pipeline needs at least one feature.", where="Features")
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise DeclarationError("A column is declared twice.", where="Features", got=", ".join(twice))
+        if BATCH_COLUMN in names:
+            raise DeclarationError(f"`{BATCH_COLUMN}` is the platform's column.", where="Features", fix="rename yours")
+        if self.lookback < 0:
+            raise DeclarationError("A look-back counts earlier batches.", where="Features", got=self.lookback)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the model reads: numeric features, then categorical ones, in declared order."""
+        return (*self.numeric, *self.categorical)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A model, its loss and its hyperparameters. The same training set, recipe and topology give the same bytes.
+
+    Args:
+        model: "module:function" with the signature `(inputs, **hyperparameters) -> torch.nn.Module`; see
+            `ml_platform.training.model_inputs.ModelInputs`. The module's forward takes `(numeric, categorical)`:
+            float32 of shape (rows, inputs.numeric_width) and int64 of shape (rows, len(inputs.cardinalities)), and
+            returns float32 logits of shape (rows, inputs.outputs).
+        hyperparameters: keyword arguments of the model.
+        loss: "module:function" of `(logits, target) -> scalar`, or None for the task's usual one.
+        optimizer: a class of `torch.optim`.
+        optimizer_options: its further keyword arguments.
+        learning_rate: peak rate; it warms up linearly over `warmup` of the steps, then falls on a cosine to nothing.
+        epochs: passes over the training rows.
+        batch_size: rows an optimizer step, over all processes together.
+        warmup: share of the steps, 0 to 1.
+        processes: how many ranks train together. Part of the topology, so of the model's fingerprint.
+        seed: of every random number.
+    """
+
+    model: str
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    loss: str | None = None
+    optimizer: str = "AdamW"
+    optimizer_options: Mapping[str, Any] = field(default_factory=dict)
+    learning_rate: float = 1e-3
+    epochs: int = 3
+    batch_size: int = 1024
+    warmup: float = 0.05
+    processes: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_named("Recipe.model", self.model)
+        if self.loss is not None:
+            check_named("Recipe.loss", self.loss)
+        for name in ("epochs", "batch_size", "processes"):
+            if getattr(self, name) < 1:
+                raise DeclarationError(f"`{name}` must be at least 1.", where="Recipe", got=getattr(self, name))
+        if self.batch_size % self.processes:
+            raise DeclarationError(
+                "The batch size must divide evenly among the processes.",
+                where="Recipe",
+                got=f"batch_size={self.batch_size}, processes={self.processes}",
+            )
+        if not self.learning_rate > 0:
+            raise DeclarationError("The learning rate must be positive.", where="Recipe", got=self.learning_rate)
+        if not 0 <= self.warmup <= 1:
+            raise DeclarationError("The warm-up is a share of the steps, 0 to 1.", where="Recipe", got=self.warmup)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Which batches are learned from and which are held out, by name order: the holdout is always later.
+
+    Use `Split.between` for fixed bounds and `Split.rolling` for a window that moves with the data.
+    """
+
+    train: tuple[str, str] | None = None
+    holdout: tuple[str, str] | None = None
+    train_batches: int | None = None
+    holdout_batches: int | None = None
+
+    @classmethod
+    def between(cls, *, train: tuple[str, str], holdout: tuple[str, str]) -> Split:
+        """From the first to the last batch named, both included."""
+        for name, (first, last) in (("train", train), ("holdout", holdout)):
+            if first > last:
+                raise DeclarationError("A split's first batch is after its last.", where=f"Split.{name}", got=(first, last))
+        if holdout[0] <= train[1]:
+            raise DeclarationError(
+                "The holdout overlaps the training window, or comes before it.",
+                where="Split",
+                got=f"train {train[0]}..{train[1]}, holdout {holdout[0]}..{holdout[1]}",
+                fix="let the holdout begin after the last training batch",
+            )
+        return cls(train=train, holdout=holdout)
+
+    @classmethod
+    def rolling(cls, *, train: int | None = None, holdout: int) -> Split:
+        """The last `holdout` accepted batches are held out; the `train` before them (all, when None) are learned from."""
+        if holdout < 1 or (train is not None and train < 1):
+            raise DeclarationError("A rolling split counts batches, from 1.", where="Split", got=(train, holdout))
+        return cls(train_batches=train, holdout_batches=holdout)
+
+    def divide(self, batches: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Divide batch names into (train, holdout), each in name order; names outside both windows are left out."""
+        names = sorted(batches)
+        if self.train and self.holdout:
+            first, last = self.train
+            holdout_first, holdout_last = self.holdout
+            return [n for n in names if first <= n <= last], [n for n in names if holdout_first <= n <= holdout_last]
+        assert self.holdout_batches is not None
+        train, holdout = names[: -self.holdout_batches], names[-self.holdout_batches :]
+        return train if self.train_batches is None else train[-self.train_batches :], holdout
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricGate:
+    """A bound on one of evaluation's metrics; a model outside it is not registered."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.at_least is None) == (self.at_most is None):
+            raise DeclarationError("A metric gate has one bound: at_least or at_most.", where=f"MetricGate {self.metric}")
+
+    def passes(self, value: float) -> bool:
+        """Whether `value` is inside the bound. Not-a-number never is."""
+        return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0.0)
+
+    def __str__(self) -> str:
+        bound = f">= {self.at_least}" if self.at_least is not None else f"<= {self.at_most}"
+        return f"{self.metric} {bound}"
+
+
+METRICS: Mapping[Task, tuple[str, ...]] = {
+    "binary": ("roc_auc", "average_precision", "log_loss", "brier", "accuracy"),
+    "multiclass": ("accuracy", "log_loss", "f1_macro", "roc_auc_ovr"),
+    "regression": ("rmse", "mae", "r2"),
+}
+"""Metrics that evaluation computes, by task; the first one is shown first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """A declared product: from landing files to a registered model. Its name prefixes every asset key.
+
+    Args:
+        name: lower-case identifier; the registered model has it too.
+        description: one paragraph for people.
+        owners: e-mail addresses, or "team:name".
+        batches: how batches are named.
+        sources: at least one.
+        references: tables that every batch may read.
+        features: how rows are computed.
+        label: the column to predict; rows where it is missing are not learned from.
+        task: what kind of prediction it is.
+        recipe: what to train.
+        split: which batches train, which are held out.
+        gates: bounds on the holdout's metrics.
+        leakage_limit: how well one feature alone may separate the label, from 0 (not at all) to 1 (perfectly).
+        sample_data: "module:function" yielding `(feed name, batch name or None, pyarrow.Table)`, what
+            `ml-platform land NAME` puts into the landing place.
+        tags: shown on every asset.
+    """
+
+    name: str
+    description: str
+    batches: DailyBatches | NamedBatches
+    sources: tuple[Source, ...]
+    features: Features
+    label: str
+    task: Task
+    recipe: Recipe
+    split: Split
+    references: tuple[Reference, ...] = ()
+    gates: tuple[MetricGate, ...] = ()
+    owners: tuple[str, ...] = ()
+    leakage_limit: float = 0.95
+    sample_data: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        where = f"Pipeline {self.name!r}"
+        _check_identifier("Pipeline", self.name)
+        if not self.sources:
+            raise DeclarationError("A pipeline needs at least one source.", where=where)
+        feeds = [feed.name for feed in (*self.sources, *self.references)]
+        if twice := sorted({n for n in feeds if feeds.count(n) > 1}):
+            raise DeclarationError("Two sources or references have one name.", where=where, got=", ".join(twice))
+        if reserved := sorted(set(feeds) & RESERVED_NAMES):
+            raise DeclarationError("A name is reserved for the platform.", where=where, got=", ".join(reserved))
+        if self.task not in METRICS:
+            raise DeclarationError("Unknown task.", where=where, got=self.task, fix=f"one of {', '.join(METRICS)}")
+        if self.label in (*self.features.columns, BATCH_COLUMN):
+            raise DeclarationError("The label is also declared as a feature.", where=where, got=self.label)
+        self._check_known_later(where)
+        self._check_label(where)
+        for gate in self.gates:
+            if gate.metric not in METRICS[self.task]:
+                raise DeclarationError(
+                    f"A {self.task} pipeline has no such metric.",
+                    where=f"{where}, {gate}",
+                    got=gate.metric,
+                    fix=f"one of {', '.join(METRICS[self.task])}",
+                )
+        if self.split.train and isinstance(self.batches, DailyBatches):
+            for day in (*self.split.train, *(self.split.holdout or ())):
+                if not self.batches.accepts(day):
+                    raise DeclarationError(
+                        "The split names a day that the pipeline does not have.",
+                        where=where,
+                        got=day,
+                        fix=self.batches.describe(),
+                    )
+        if not 0.5 < self.leakage_limit <= 1:
+            raise DeclarationError("The leakage limit lies in (0.5, 1].", where=where, got=self.leakage_limit)
+        for owner in self.owners:
+            if not (owner.startswith("team:") or re.fullmatch(r"[^@\s]+@[^@\s]+", owner)):
+                raise DeclarationError("An owner is an e-mail address or team:name.", where=where, got=owner)
+        if self.sample_data is not None:
+            check_named(f"{where}, sample_data", self.sample_data)
+
+    def _check_known_later(self, where: str) -> None:
+        for source in self.sources:
+            if leaks := sorted(set(source.known_later) & set(self.features.columns)):
+                raise DeclarationError(
+                    "A column that is known only later is declared as a feature.",
+                    where=f"{where}, source {source.name!r}",
+                    got=", ".join(leaks),
+                    fix="remove it from the features: it is not known when a prediction is asked for",
+                )
+
+    def _check_label(self, where: str) -> None:
+        """The feature function's module must at least mention the label, or nothing can compute it."""
+        module = self.features.function.partition(":")[0]
+        if self.label not in _string_constants(module):
+            raise DeclarationError(
+                "The feature function never names the label.",
+                where=f"{where}, {self.features.function}",
+                got=self.label,
+                fix="return the label as a column of that name, or correct the pipeline's label",
+            )
+
+    def source(self, name: str) -> Source:
+        """The source of that name. Raises KeyError."""
+        return {source.name: source for source in self.sources}[name]
+
+
+RESERVED_NAMES = frozenset(
+    {
+        "references",
+        "raw_batch",
+        "validated_batch",
+        "features",
+        "training_set",
+        "baseline",
+        "trained_model",
+        "evaluation",
+        "registered_model",
+    }
+)
+
+
+def load_named(name: str) -> Any:
+    """Import and return what a "module:attribute" names."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def check_named(where: str, name: str) -> None:
+    """Check, without importing it, that "module:attribute" exists.
+
+    Raises:
+        DeclarationError: it is written wrongly, there is no such module, or nothing of that name at its top level.
+    """
+    module, colon, attribute = name.partition(":")
+    if not (colon and module and attribute.isidentifier()):
+        raise DeclarationError("Not of the form module:attribute.", where=where, got=name, fix="write package.module:name")
+    path = module_path(module)
+    if path is None:
+        raise DeclarationError("There is no such module.", where=where, got=module, fix="check the spelling")
+    if attribute not in _top_level_names(path):
+        raise DeclarationError("The module defines nothing of that name.", where=f"{where}, {path}", got=attribute)
+
+
+def module_path(module: str) -> Path | None:
+    """The source file of a module, found without running it or its siblings; None where there is none."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ModuleNotFoundError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _check_feed(kind: str, name: str, schema: str, format_: str) -> None:
+    _check_identifier(kind, name)
+    check_named(f"{kind} {name!r}, schema", schema)
+    if format_ not in ("parquet", "csv"):
+        raise DeclarationError("Unknown format.", where=f"{kind} {name!r}", got=format_, fix="parquet or csv")
+
+
+def _check_identifier(kind: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise DeclarationError(
+            f"A {kind.lower()}'s name is lower-case letters, digits and underscores, from a letter on, at most 63.",
+            where=kind,
+            got=repr(name),
+        )
+
+
+@functools.cache
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), filename=str(path))
+
+
+def _top_level_names(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(_parse(path)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+    return names
+
+
+def _string_constants(module: str) -> set[str]:
+    path = module_path(module)
+    assert path is not None, module
+    nodes = list(ast.walk(_parse(path)))
+    texts = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    return texts | {n.arg for n in nodes if isinstance(n, ast.keyword) and n.arg}

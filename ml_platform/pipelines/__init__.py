@@ -1,0 +1,1 @@
+"""One folder a product. `nyc_flights` is the reference one; `ml-platform new NAME` adds another."""

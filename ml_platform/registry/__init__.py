@@ -1,0 +1,1 @@
+"""MLflow: tracked runs, registered versions, and the model as others load it."""

@@ -1,0 +1,68 @@
+"""One typed `Settings`, and the only place that reads the environment (variables `ML_PLATFORM_*`)."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where things are kept and how much of the machine they may use. Every default works without a server."""
+
+    model_config = SettingsConfigDict(env_prefix="ML_PLATFORM_", extra="ignore", frozen=True, validate_default=True)
+
+    home: Path = Field(default=Path(".ml_platform"), description="Folder that holds everything not named otherwise.")
+    store: str = Field(default="", description="Folder or fsspec URL of the artifact store. Default: HOME/store.")
+    landing: str = Field(default="", description="Folder or fsspec URL where data lands. Default: HOME/landing.")
+    mlflow: str = Field(default="", description="MLflow tracking URI. Default: SQLite under HOME.")
+    dagster_home: Path = Field(default=Path(), description="Dagster's instance folder. Default: HOME/dagster.")
+    pipelines: str = Field(
+        default="",
+        description="Further pipelines, comma-separated modules; each holds a PIPELINE, or packages that do.",
+    )
+    storage_options: dict[str, dict[str, object]] = Field(
+        default_factory=dict,
+        description='JSON: options for fsspec by protocol, such as {"s3": {"endpoint_url": "http://..."}}.',
+    )
+    spark_master: str = Field(default="local[*]", description="Spark master.")
+    spark_memory: str = Field(default="1g", description="Heap of the Spark driver.")
+    gate_memory: int = Field(default=512, description="MiB that checking one batch may use.")
+    training_memory: int = Field(default=4096, description="MiB up to which a rank keeps its rows in memory.")
+    settle_seconds: float = Field(default=2.0, description="How long a landed file must have kept still.")
+    device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$", description="Where training runs.")
+
+    @field_validator("home", mode="after")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _derive(self) -> Settings:
+        derived = {
+            "store": self.store or str(self.home / "store"),
+            "landing": self.landing or str(self.home / "landing"),
+            "mlflow": self.mlflow or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}",
+            "dagster_home": self.home / "dagster" if self.dagster_home == Path() else self.dagster_home.absolute(),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+        return self
+
+    @property
+    def cache(self) -> Path:
+        """Local copies of a remote store's files, and what was verified. May be deleted at any time."""
+        return self.home / "cache"
+
+    @property
+    def pipeline_modules(self) -> tuple[str, ...]:
+        """The modules that `pipelines` names."""
+        return tuple(name.strip() for name in self.pipelines.split(",") if name.strip())
+
+
+@functools.cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

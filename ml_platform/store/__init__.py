@@ -1,0 +1,1 @@
+"""Artifacts and their manifests: content-addressed, immutable, committed last."""

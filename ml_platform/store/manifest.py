@@ -1,0 +1,97 @@
+"""What the store says of an artifact: where it came from, and the hash of every byte of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ml_platform.errors import StoreError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactFile:
+    """One file of an artifact. `name` is its path inside the artifact, with forward slashes; `size` is in bytes."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """An immutable artifact: the committed output of a stage for a batch.
+
+    Args:
+        pipeline, stage: whose output it is.
+        batch: the batch, or "" for an unpartitioned stage.
+        fingerprint: hash of the code version and all inputs' data versions; the artifact's name.
+        code_version: hash of what the stage's code does.
+        data_version: hash of the content and of nothing else.
+        inputs: data versions of what was read, by input name.
+        files: every file, in name order.
+        facts: JSON facts about the content (rows, metrics, ...): what people and later stages ask for.
+        verdict: what a gate said, "accepted" or "rejected"; "" for a stage without a gate.
+        created: UTC, ISO 8601.
+        seconds: how long the body took.
+        run_id: the Dagster run that built it.
+    """
+
+    pipeline: str
+    stage: str
+    batch: str
+    fingerprint: str
+    code_version: str
+    data_version: str
+    inputs: Mapping[str, str]
+    files: tuple[ArtifactFile, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    verdict: str = ""
+    created: str = ""
+    seconds: float = 0.0
+    run_id: str = ""
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.size for file in self.files)
+
+    def file(self, name: str) -> ArtifactFile:
+        """The file of that name. Raises StoreError where there is none."""
+        for file in self.files:
+            if file.name == name:
+                return file
+        raise StoreError(
+            "The artifact has no such file.",
+            where=f"{self.pipeline}/{self.stage}/{self.fingerprint}",
+            got=name,
+            fix=f"it has {', '.join(f.name for f in self.files) or 'none'}",
+        )
+
+    def to_json(self) -> str:
+        """Canonical JSON, with the schema version."""
+        return json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, sort_keys=True, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Read what `to_json` wrote.
+
+        Raises:
+            StoreError: not JSON, not a manifest, or written by a later version of the platform.
+        """
+        try:
+            record = json.loads(text)
+            version = record.pop("schema")
+            if version != SCHEMA_VERSION:
+                raise StoreError(
+                    "The manifest was written by another version of the platform.",
+                    got=f"schema {version}, this one reads {SCHEMA_VERSION}",
+                    fix="upgrade ml_platform",
+                )
+            files = tuple(ArtifactFile(**file) for file in record.pop("files"))
+            return cls(files=files, **record)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError("Not a manifest.", got=repr(text[:80]), fix="remove it; the stage will run again") from error

@@ -1,0 +1,1 @@
+"""What runs inside the training job. Free of Dagster, of Spark and of MLflow."""

@@ -1,0 +1,1 @@
+"""Code versions, data versions and fingerprints; and from them, what is stale and why."""
