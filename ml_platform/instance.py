@@ -74,6 +74,4 @@ def prepare_instance(settings: Settings) -> DagsterInstance:
     home = prepare_folder(settings)
     from dagster import DagsterInstance
 
-    # Processes that the instance starts (step workers, code servers) find it by this variable.
-    os.environ["DAGSTER_HOME"] = str(home)
     return DagsterInstance.from_config(str(home))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
@@ -33,6 +34,9 @@ class Settings(BaseSettings):
     training_memory: int = Field(default=4096, description="MiB up to which a rank keeps its rows in memory.")
     settle_seconds: float = Field(default=2.0, description="How long a landed file must have kept still.")
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$", description="Where training runs.")
+    java_home: str = Field(
+        default="", validation_alias="JAVA_HOME", description="Where Java is (JAVA_HOME). Default: java on the PATH."
+    )
 
     @field_validator("home", mode="after")
     @classmethod
@@ -66,3 +70,8 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """The settings of this process, read once."""
     return Settings()
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """This process's environment with `changes`, for a process that it starts."""
+    return {**os.environ, **changes}
