@@ -1,0 +1,199 @@
+"""One rank of a training job: `python -m ml_platform.training.job SPEC.json`, started by torchrun.
+
+Reads its share, fits the preprocessing together with the others, trains with DistributedDataParallel (gloo on a CPU,
+nccl where every rank has a GPU), and, as rank 0, writes the model folder. Without torchrun it is one process alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.elastic.multiprocessing.errors import record
+from torch.nn.parallel import DistributedDataParallel
+
+from ml_platform.errors import TrainingError
+from ml_platform.training import fitting, loader, loop, model_folder, plan, watchdog
+from ml_platform.training.config import TrainingJob
+from ml_platform.training.report import Reporter, reporter
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which rank this is, of how many, on which device, speaking through which backend."""
+
+    rank: int
+    world: int
+    device: str
+    backend: str
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in rank order, on every rank."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+
+@contextmanager
+def joined(job: TrainingJob) -> Iterator[Place]:
+    """Join the other ranks, on the device that the job asks for.
+
+    Raises:
+        TrainingError: the number of ranks is not the recipe's, or a GPU is asked for where there is none.
+    """
+    world, local = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")))
+    if world != job.recipe.processes:
+        raise TrainingError(
+            "The job was started with another number of processes than its recipe says.",
+            where=job.pipeline,
+            got=f"{world} started, {job.recipe.processes} in the recipe",
+            fix=f"torchrun --nproc-per-node {job.recipe.processes}",
+        )
+    gpus = torch.cuda.device_count() if job.device != "cpu" else 0
+    if job.device == "cuda" and not gpus:
+        raise TrainingError("There is no GPU.", where=job.pipeline, got="device=cuda", fix="use device=auto")
+    device = f"cuda:{local % gpus}" if gpus else "cpu"
+    # nccl refuses two ranks on one GPU; gloo does not mind. CPU tensors always go through gloo.
+    own_gpu = gpus >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    backend = "cpu:gloo,cuda:nccl" if gpus and own_gpu else "gloo"
+    if gpus:
+        torch.cuda.set_device(device)
+    if world == 1:
+        yield Place(0, 1, device, "none")
+        return
+    dist.init_process_group(backend)
+    yield Place(dist.get_rank(), world, device, backend)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def settle(job: TrainingJob) -> None:
+    """Make every random number and every sum repeatable."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what cuBLAS needs to be deterministic
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.set_num_threads(max(1, job.threads))
+    seed(job.recipe.seed)
+
+
+def seed(value: int) -> None:
+    """Seed torch, numpy and Python alike."""
+    torch.manual_seed(value)
+    np.random.seed(value % 2**32)
+    random.seed(value)
+
+
+def run(job: TrainingJob, place: Place, report: Reporter | None) -> None:
+    """Train, and write the model folder on rank 0."""
+    begun = time.perf_counter()
+    groups, schema = plan.survey(job, place.rank, place.world, place.gather)
+    rows = sum(group.labelled for group in groups)
+    kinds = fitting.kinds(job, schema)
+    source = plan.read(job, groups, *plan.share(rows, place.rank, place.world))
+    tables = list(source) if loader.fits(job, rows, place.world) else None
+    partial = fitting.Partial(kinds)
+    for table in source if tables is None else tables:
+        partial.merge(fitting.summarize(job, kinds, table))
+    preprocessing = fitting.finish(job, place.gather(partial))
+    data = loader.make(job, groups, tables, preprocessing, place.rank, place.world, place.device)
+    del tables
+    cuts = loader.Cuts(rows, place.world, job.recipe.batch_size)
+    load_seconds = time.perf_counter() - begun
+
+    seed(job.recipe.seed)
+    module = model_folder.build(job.recipe.model, preprocessing.inputs(), job.recipe.hyperparameters).to(place.device)
+    model: nn.Module = module
+    if place.world > 1:
+        ids = [torch.device(place.device).index] if place.device != "cpu" else None
+        model = DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
+    seed(int(loader.generator(job.recipe.seed, "rank", place.rank).initial_seed()))  # dropout differs between ranks
+    if report:
+        report.line(
+            f"{job.pipeline}: {rows:,} rows from {len(job.files)} files in {load_seconds:.1f} s, "
+            f"{place.world} processes on {place.device.split(':')[0]}, rows in {data.mode}, "
+            f"{cuts.steps} steps an epoch, {sum(p.numel() for p in module.parameters()):,} parameters"
+        )
+    epochs = loop.train(
+        model,
+        data,
+        cuts,
+        task=job.task,
+        recipe=job.recipe,
+        rank=place.rank,
+        device=place.device,
+        report=report.progress if report else lambda values: None,
+        progress_seconds=job.progress_seconds,
+    )
+    resources = place.gather(_resources(place))
+    if place.rank == 0:
+        history = {
+            "epochs": [asdict(epoch) for epoch in epochs],
+            "rows": rows,
+            "load_seconds": load_seconds,
+            "seconds": time.perf_counter() - begun,
+            "resources": resources,
+            "topology": {
+                "processes": place.world,
+                "threads": torch.get_num_threads(),
+                "device": torch.cuda.get_device_name() if place.device != "cpu" else "cpu",
+                "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+                "backend": place.backend,
+                "rows_in": data.mode,
+                "torch": torch.__version__,
+            },
+        }
+        folder = model_folder.write(job, module, preprocessing, history)
+        if report:
+            report.line(f"{job.pipeline}: model written to {folder}")
+
+
+def _resources(place: Place) -> dict[str, float]:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    gpu = torch.cuda.max_memory_allocated() / 2**20 if place.device != "cpu" else 0.0
+    return {
+        "rank": place.rank,
+        "peak_memory_mib": round(usage.ru_maxrss / unit, 1),
+        "peak_gpu_memory_mib": round(gpu, 1),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
+    }
+
+
+@record
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="One rank of a training job; started by torchrun.")
+    parser.add_argument("spec", type=Path, help="JSON file of a TrainingJob")
+    parser.add_argument("--parent", type=int, help="process id to die with")
+    options = parser.parse_args()
+    if options.parent is not None:
+        watchdog.follow(options.parent, kernel=True)
+    job = TrainingJob.from_json(options.spec.read_bytes())
+    if not job.output:
+        raise TrainingError("The job has no output folder.", where=options.spec, fix="set `output`")
+    settle(job)
+    with joined(job) as place:
+        if place.rank == 0:
+            with reporter() as report:
+                run(job, place, report)
+        else:
+            run(job, place, None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The training loop: one rank's part of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ml_platform.errors import TrainingError
+from ml_platform.pipeline import Recipe, Task, load_named
+from ml_platform.training.loader import Cuts, Loader
+
+Report = Callable[[dict[str, Any]], None]
+_CHECK_EVERY = {"cpu": 1, "cuda": 50}  # reading a loss makes the CPU wait for the GPU
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch came to. `train_loss` is the mean over all ranks' rows; `learning_rate` is the last step's."""
+
+    epoch: int
+    train_loss: float
+    learning_rate: float
+    seconds: float
+    samples_per_second: float
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """The rate of step `step` (from 0) of `steps`: a linear warm-up, then a cosine to nothing."""
+    warm = round(recipe.warmup * steps)
+    if step < warm:
+        return recipe.learning_rate * (step + 1) / (warm + 1)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def loss_function(task: Task, name: str | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """The recipe's loss, or the task's usual one. Targets: int64 (rows,) for multiclass, else float32 (rows, 1)."""
+    if name is not None:
+        loss: Callable[[Tensor, Tensor], Tensor] = load_named(name)
+        return loss
+    usual: dict[Task, Callable[[Tensor, Tensor], Tensor]] = {
+        "binary": nn.functional.binary_cross_entropy_with_logits,
+        "multiclass": nn.functional.cross_entropy,
+        "regression": nn.functional.mse_loss,
+    }
+    return usual[task]
+
+
+def optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    """Build the recipe's optimizer. Raises TrainingError where it cannot be built."""
+    kind = getattr(torch.optim, recipe.optimizer, None)
+    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+        raise TrainingError("There is no such optimizer.", where="Recipe.optimizer", got=recipe.optimizer)
+    try:
+        return kind(model.parameters(), lr=recipe.learning_rate, **recipe.optimizer_options)  # type: ignore[call-arg]
+    except (TypeError, ValueError) as error:
+        raise TrainingError("The optimizer refuses its options.", where=recipe.optimizer, got=error) from error
+
+
+def train(
+    model: nn.Module,
+    loader: Loader,
+    cuts: Cuts,
+    *,
+    task: Task,
+    recipe: Recipe,
+    rank: int,
+    device: str,
+    report: Report,
+    progress_seconds: float,
+) -> list[EpochResult]:
+    """Train `model` (wrapped for DistributedDataParallel where there are several ranks) through all epochs.
+
+    Args:
+        report: called with progress: at each epoch's end, and within it at most every `progress_seconds`.
+
+    Raises:
+        TrainingError: the loss is not finite, or the model returns logits of the wrong shape.
+    """
+    loss_of = loss_function(task, recipe.loss)
+    steps, total = cuts.steps, cuts.steps * recipe.epochs
+    weights = [cuts.weight(rank, step) for step in range(steps)]
+    sizes = torch.tensor([stop - start for start, stop in (cuts.bounds(rank, s) for s in range(steps))])
+    losses = torch.zeros(steps, device=device)
+    check = _CHECK_EVERY["cuda" if device.startswith("cuda") else "cpu"]
+    adjust = optimizer(recipe, model)
+    results = []
+    model.train()
+    for epoch in range(1, recipe.epochs + 1):
+        begun = reported = time.perf_counter()
+        rate = 0.0
+        for step, batch in enumerate(loader.epoch(epoch)):
+            rate = learning_rate(recipe, (epoch - 1) * steps + step, total)
+            for group in adjust.param_groups:
+                group["lr"] = rate
+            logits = model(batch.numeric, batch.categorical)
+            if step == 0 and epoch == 1:
+                _check_logits(logits, batch.target, task, recipe)
+            loss = loss_of(logits, batch.target)
+            adjust.zero_grad(set_to_none=True)
+            (loss if weights[step] == 1.0 else loss * weights[step]).backward()  # type: ignore[no-untyped-call]
+            losses[step] = loss.detach()
+            if (step + 1) % check == 0 or step + 1 == steps:
+                _check_finite(losses[max(0, step + 1 - check) : step + 1], epoch, step + 1, steps, rank)
+            adjust.step()
+            if rank == 0 and (now := time.perf_counter()) - reported >= progress_seconds:
+                reported = now
+                _report_step(report, epoch, step + 1, steps, losses, sizes, rate, cuts.world, now - begun)
+        mean = _mean_loss(losses, sizes, cuts)
+        seconds = time.perf_counter() - begun
+        results.append(EpochResult(epoch, mean, rate, seconds, cuts.rows / seconds))
+        if rank == 0:
+            report({**vars(results[-1]), "epochs": recipe.epochs})
+    return results
+
+
+def _report_step(
+    report: Report,
+    epoch: int,
+    step: int,
+    steps: int,
+    losses: Tensor,
+    sizes: Tensor,
+    rate: float,
+    world: int,
+    seconds: float,
+) -> None:
+    seen = sizes[:step].sum().item()
+    mean = (losses[:step].double().cpu() @ sizes[:step].double()).item() / seen
+    speed = seen * world / seconds
+    report(
+        {
+            "epoch": epoch,
+            "step": step,
+            "steps": steps,
+            "train_loss": mean,
+            "learning_rate": rate,
+            "seconds": seconds,
+            "samples_per_second": speed,
+        }
+    )
+
+
+def _mean_loss(losses: Tensor, sizes: Tensor, cuts: Cuts) -> float:
+    total = (losses.double().cpu() @ sizes.double()).reshape(1)
+    if cuts.world > 1:
+        dist.all_reduce(total)  # a CPU tensor: gloo, also beside nccl
+    return total.item() / cuts.rows
+
+
+def _check_logits(logits: Tensor, target: Tensor, task: Task, recipe: Recipe) -> None:
+    if (task != "multiclass" and logits.shape != target.shape) or len(logits) != len(target) or logits.ndim != 2:
+        raise TrainingError(
+            "The model returns logits of the wrong shape.",
+            where=recipe.model,
+            got=f"{tuple(logits.shape)} for {len(target)} rows",
+            fix="return (rows, inputs.outputs)",
+        )
+
+
+def _check_finite(losses: Tensor, epoch: int, end: int, steps: int, rank: int) -> None:
+    bad = torch.isfinite(losses).logical_not()
+    if bad.any():
+        step = end - len(losses) + int(bad.nonzero()[0].item()) + 1
+        raise TrainingError(
+            "The loss is not finite.",
+            where=f"epoch {epoch}, step {step} of {steps}, rank {rank}",
+            got=losses[step - 1 - end + len(losses)].item(),
+            fix="lower the learning rate, or look for extreme values in the features",
+        )
