@@ -1,0 +1,252 @@
+"""Reads a landed file in chunks of bounded size, and says clearly why where it cannot be read.
+
+Parquet is read by polars, in whole row groups where they fit and in slices of them where not. CSV is read by pyarrow,
+every value as text, so that a value that is not of its declared type can be named with its row instead of stopping
+the reader; `parse_text` turns text into the declared types.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from ml_platform.gates.report import MAX_CASES, json_safe
+
+_PROBE_ROWS = 4096
+_MAX_CHUNK_ROWS = 1 << 19
+_MIN_CHUNK_ROWS = 256
+_CSV_BLOCK = 1 << 20
+
+Failures = (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError, ValueError)
+"""What polars and pyarrow raise on bytes that are not what they should be."""
+
+
+class Unreadable(Exception):
+    """The file cannot be read to its end.
+
+    Args:
+        code: a reason code.
+        message: one sentence.
+        cases: what was seen, as a family's cases.
+        failures: how many rows are concerned, where that is known.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        cases: tuple[Mapping[str, Any], ...] = (),
+        failures: int = 0,
+        family: str = "readable",
+    ) -> None:
+        super().__init__(message)
+        self.code, self.message, self.cases, self.failures, self.family = code, message, cases, failures, family
+
+
+class ParquetChunks:
+    """A Parquet file: its columns (polars types), its row count, and its rows in order, `chunk_bytes` or fewer at once.
+
+    Raises:
+        Unreadable: it is no complete Parquet file; or, while iterating, a page is damaged.
+    """
+
+    def __init__(self, path: Path, chunk_bytes: int) -> None:
+        self._path, self._chunk_bytes = path, chunk_bytes
+        _refuse_empty(path)
+        try:
+            metadata = pq.read_metadata(path)
+            names = metadata.schema.to_arrow_schema().names
+            _refuse_twice(names)
+            self._scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+            self.columns: dict[str, pl.DataType] = dict(self._scan.collect_schema())
+        except Failures as error:
+            raise Unreadable(
+                "not_parquet", f"the file is not a complete Parquet file ({_first_line(error)})"
+            ) from error
+        self.rows: int = metadata.num_rows
+        self._groups = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        start = 0
+        try:
+            if self.rows <= _PROBE_ROWS:
+                if self.rows:
+                    yield self._scan.collect()
+                return
+            row_bytes = _row_bytes(self._scan.head(_PROBE_ROWS).collect())
+            ends = _ends(self._groups)
+            while start < self.rows:
+                most = min(_MAX_CHUNK_ROWS, max(_MIN_CHUNK_ROWS, int(self._chunk_bytes / row_bytes)))
+                # Whole row groups where at least one fits: a slice that ends inside one decodes its pages twice.
+                end = max((end for end in ends if start < end <= start + most), default=min(start + most, self.rows))
+                frame = self._scan.slice(start, end - start).collect()
+                row_bytes = max(row_bytes, _row_bytes(frame))
+                start = end
+                yield frame
+        except Failures as error:
+            raise Unreadable("damaged", f"the file is damaged after row {start:,} ({_first_line(error)})") from error
+
+
+class CsvChunks:
+    """A CSV file with a header, UTF-8, comma-separated: columns of text, an empty unquoted field is null.
+
+    Raises:
+        Unreadable: no header, not UTF-8; or, while iterating, rows with too few or too many fields.
+    """
+
+    rows: int | None = None
+
+    def __init__(self, path: Path, chunk_bytes: int) -> None:
+        self._path, self._chunk_bytes = path, chunk_bytes
+        _refuse_empty(path)
+        names = _csv_header(path)
+        _refuse_twice(names)
+        self.columns: dict[str, pl.DataType] = {name: pl.String() for name in names}
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        ragged: list[dict[str, Any]] = []
+        count = 0
+
+        def keep(row: Any) -> str:
+            nonlocal count
+            count += 1
+            if len(ragged) < MAX_CASES:
+                fields = f"{row.actual_columns} fields instead of {row.expected_columns}"
+                place = None if row.number is None else row.number - 2  # the header is row 1 to pyarrow
+                ragged.append({"row": place, "column": "", "check": fields, "value": json_safe(row.text), "record": {}})
+            return "skip"
+
+        rows = 0
+        try:
+            with pyarrow.csv.open_csv(
+                self._path,
+                read_options=pyarrow.csv.ReadOptions(
+                    block_size=max(_CSV_BLOCK, min(self._chunk_bytes // 4, 16 * _CSV_BLOCK)), use_threads=False
+                ),
+                parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types={name: pa.string() for name in self.columns},
+                    null_values=[""],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                ),
+            ) as reader:
+                waiting: list[pa.RecordBatch] = []
+                for batch in reader:
+                    waiting.append(batch)
+                    rows += batch.num_rows
+                    # Text takes twice its room once more as typed columns, hence the half.
+                    if sum(b.nbytes for b in waiting) >= self._chunk_bytes // 2:
+                        yield _frame(waiting)
+                        waiting = []
+                if sum(b.num_rows for b in waiting):
+                    yield _frame(waiting)
+        except Failures as error:
+            code = "not_utf8" if "UTF8" in str(error) or "UTF-8" in str(error) else "damaged"
+            message = f"the CSV file cannot be read after row {rows:,} ({_first_line(error)})"
+            raise Unreadable(code, message) from error
+        if count:
+            message = (
+                f"{count:,} rows have not as many fields as the header ({ragged[0]['check']}: {ragged[0]['value']!r})"
+            )
+            raise Unreadable("ragged_rows", message, tuple(ragged), count)
+
+
+def open_chunks(path: Path, format_: str, chunk_bytes: int) -> ParquetChunks | CsvChunks:
+    """The file's reader. Raises Unreadable."""
+    return ParquetChunks(path, chunk_bytes) if format_ == "parquet" else CsvChunks(path, chunk_bytes)
+
+
+def parse_text(column: str, type_: pl.DataType) -> pl.Expr:
+    """Text as `type_`; null where it is not written as one. Times are ISO 8601, and UTC where they name no offset."""
+    text = pl.col(column)
+    if isinstance(type_, pl.String):
+        return text
+    if isinstance(type_, pl.Boolean):
+        words = {"true": True, "false": False, "1": True, "0": False}
+        return text.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean).alias(column)
+    if isinstance(type_, pl.Date):
+        return text.str.to_date("%Y-%m-%d", strict=False)
+    if isinstance(type_, pl.Time):
+        return text.str.to_time("%H:%M:%S%.f", strict=False)
+    if isinstance(type_, pl.Datetime):
+        spaced = text.str.replace("T", " ", literal=True)
+        unit, zone = type_.time_unit, type_.time_zone
+        naive = pl.coalesce(
+            spaced.str.to_datetime(form, time_unit=unit, strict=False)
+            for form in ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+        )
+        if zone is None:
+            return naive.alias(column)
+        offset = spaced.str.replace("Z$", "+00:00").str.to_datetime(
+            "%Y-%m-%d %H:%M:%S%.f%#z", time_unit=unit, strict=False
+        )
+        aware = pl.coalesce(offset, naive.dt.replace_time_zone("UTC"))
+        return aware.dt.convert_time_zone(zone).alias(column)
+    return text.cast(type_, strict=False)
+
+
+def _refuse_empty(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise Unreadable("missing_file", f"the file cannot be opened ({_first_line(error)})") from error
+    if size == 0:
+        raise Unreadable("empty_file", "the file has zero bytes")
+
+
+def _refuse_twice(names: list[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        message = f"the file has two columns of one name: {', '.join(twice)}"
+        raise Unreadable("duplicate_dataframe_column_labels", message, family="columns")
+
+
+def _csv_header(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        head = file.read(_CSV_BLOCK)
+    try:
+        # The block may end inside a character; the header is taken from whole lines.
+        text = head[: head.rfind(b"\n") + 1 or None].decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Unreadable("not_utf8", f"the file is not UTF-8 text ({_first_line(error)})") from error
+    if "\0" in text:
+        raise Unreadable("not_csv", "the file is not CSV: it holds zero bytes, as binary formats do")
+    try:
+        names = next(csv.reader(io.StringIO(text), strict=True))
+    except (csv.Error, StopIteration) as error:
+        raise Unreadable("not_csv", f"the CSV header cannot be read ({_first_line(error)})") from error
+    if not names or not all(names):
+        raise Unreadable("not_csv", f"the CSV header has columns without a name: {json_safe(','.join(names))!r}")
+    return names
+
+
+def _frame(batches: list[pa.RecordBatch]) -> pl.DataFrame:
+    frame = pl.from_arrow(pa.Table.from_batches(batches))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _row_bytes(frame: pl.DataFrame) -> float:
+    return max(1.0, frame.estimated_size() / max(1, frame.height))
+
+
+def _ends(groups: list[int]) -> list[int]:
+    ends, total = [], 0
+    for rows in groups:
+        total += rows
+        ends.append(total)
+    return ends
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of an error's text, as a sentence inside another one wants it."""
+    text = str(error).strip().split("\n")[0] or type(error).__name__
+    return text[:200].rstrip(".")

@@ -1,0 +1,108 @@
+"""Writes the canonical Parquet of an accepted batch: the same rows in the same order give the same bytes.
+
+zstd, row groups of 131,072 rows (fewer where that many would not fit into the memory allowed), no pandas metadata.
+Times are kept in microseconds, since Spark cannot read nanoseconds; categories are written as text.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+GROUP_ROWS = 1 << 17
+_MIN_GROUP_ROWS = 1 << 8
+
+
+class CanonicalWriter:
+    """Takes frames in order; `commit` makes the file appear at `out`, leaving the `with` block without it removes all.
+
+    Args:
+        out: where the file goes; nothing is there before `commit`.
+        columns: names and polars types, in the order to write.
+        group_bytes: how much one row group may take in memory.
+    """
+
+    def __init__(self, out: Path, columns: Mapping[str, pl.DataType], group_bytes: int) -> None:
+        self._out = out
+        self.path = out.with_name(out.name + ".partial")
+        self._names = list(columns)
+        self._schema = pa.schema(
+            [(field.name, _stored(field.type)) for field in pl.DataFrame(schema=dict(columns)).to_arrow().schema]
+        )
+        self._writer: pq.ParquetWriter | None = None
+        self._group_rows = 0
+        self._group_bytes = group_bytes
+        self._waiting: list[pl.DataFrame] = []
+        self._rows_waiting = 0
+        self._committed = False
+
+    def __enter__(self) -> CanonicalWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        if not self._committed:
+            self.path.unlink(missing_ok=True)
+
+    def write(self, frame: pl.DataFrame) -> None:
+        """Take the next rows. Raises OSError (no space left)."""
+        if not self._group_rows:
+            # From the first rows and the memory allowed alone, so that how the file was cut plays no part.
+            head = frame.head(_MIN_GROUP_ROWS)
+            fitting = self._group_bytes / max(1.0, head.estimated_size() / max(1, head.height))
+            self._group_rows = GROUP_ROWS
+            while self._group_rows > max(fitting, _MIN_GROUP_ROWS):
+                self._group_rows //= 2
+        while frame.height:
+            taken = frame.head(self._group_rows - self._rows_waiting)
+            frame = frame.slice(taken.height)
+            self._waiting.append(taken)
+            self._rows_waiting += taken.height
+            if self._rows_waiting == self._group_rows:
+                self._flush()
+
+    def finish(self) -> None:
+        """Write what waits and the footer, still under the temporary name `path`."""
+        if self._rows_waiting or self._writer is None:
+            self._flush()
+        assert self._writer is not None
+        self._writer.close()
+
+    def commit(self) -> None:
+        """Make the file appear. Call `finish` first."""
+        os.replace(self.path, self._out)
+        self._committed = True
+
+    def _flush(self) -> None:
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self.path, self._schema, compression="zstd", version="2.6")
+        if self._waiting:
+            frame = pl.concat(self._waiting).select(self._names)
+            # One chunk a column: page boundaries must not depend on how the rows came.
+            table = frame.to_arrow().cast(self._schema).combine_chunks()
+            self._writer.write_table(table, row_group_size=self._group_rows)
+        self._waiting, self._rows_waiting = [], 0
+
+
+def _stored(type_: pa.DataType) -> pa.DataType:
+    """The type that is stored for the one polars gives."""
+    if pa.types.is_dictionary(type_) or pa.types.is_large_string(type_):
+        return pa.string()
+    if pa.types.is_large_binary(type_):
+        return pa.binary()
+    if pa.types.is_timestamp(type_):
+        return pa.timestamp("us", type_.tz) if type_.unit == "ns" else type_
+    if pa.types.is_large_list(type_) or pa.types.is_list(type_):
+        return pa.list_(_stored(type_.value_type))
+    if pa.types.is_struct(type_):
+        return pa.struct([(field.name, _stored(field.type)) for field in type_])
+    return type_
