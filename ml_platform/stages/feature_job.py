@@ -1,0 +1,187 @@
+"""The feature job: a team's feature function over many batches in one Spark job, checked and cut into batches again.
+
+    files = compute(spark, pipeline, {"2013-01-01": {"flights": path, "weather": path}, ...}, history={},
+                    references={"planes": path}, out=scratch)
+    files["2013-01-01"]   # Parquet files, without the column `batch`
+
+One call costs a few seconds and about ten milliseconds a batch. Its plan does not grow with the batches, but its list
+of files does: call it with some hundred at a time.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from ml_platform.errors import FeatureError, PlatformError
+from ml_platform.pipeline import BATCH_COLUMN, Pipeline, load_named
+from ml_platform.stages.feature_checks import check_alone, conform
+from ml_platform.stages.feature_frames import Files, link_references, link_sources, read_references, read_sources
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+# What the results depend on. The rest of the session's settings only make it faster or slower.
+SQL_SETTINGS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+    "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+    "spark.sql.sources.partitionOverwriteMode": "STATIC",
+}
+
+FILE_ROWS = 2_000_000
+"""A batch of more rows is written as several files."""
+
+
+def compute(
+    spark: SparkSession,
+    pipeline: Pipeline,
+    batches: Mapping[str, Mapping[str, Files]],
+    *,
+    history: Mapping[str, Sequence[str]],
+    references: Mapping[str, Files],
+    out: Path,
+    targets: Sequence[str] | None = None,
+    check_isolation: bool = True,
+) -> dict[str, list[Path]]:
+    """Compute the features of many batches.
+
+    Args:
+        spark: a session on this machine; see `ml_platform.stages.spark`. Its SQL settings are restored afterwards.
+        batches: validated Parquet files (any names) by batch and source: those to compute, and those looked back on.
+        history: for each batch to compute, the batches before it, nearest first, at most `features.lookback` of them.
+        references: validated Parquet files by reference.
+        out: a folder for the result, absent or empty.
+        targets: the batches to compute; all of `batches` when None.
+        check_isolation: with more than one target, compute one of them again alone and compare.
+
+    Returns:
+        For every target, its Parquet files under `out`: at least one, also where it has no rows. Their columns are
+        the keys, numeric (double), categorical (string) and the label, in declared order, and all may be null.
+
+    Raises:
+        FeatureError: the function failed, its result is not what the pipeline declares, or it mixes batches.
+    """
+    wanted = sorted(batches if targets is None else targets)
+    if not wanted:
+        return {}
+    inputs, output = out / "inputs", out / "features"
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        source_folders = link_sources(pipeline, batches, targets=wanted, history=history, folder=inputs / "sources")
+        reference_folders = link_references(references, inputs / "references")
+        with _settings(spark):
+            frames = read_sources(spark, source_folders, lookback=pipeline.features.lookback)
+            tables = read_references(spark, reference_folders)
+            with _explained(pipeline):
+                result = _call(spark, pipeline, frames, tables)
+                _write(result, output)
+            files = _collect(output, wanted, result, pipeline)
+            if check_isolation and len(wanted) > 1:
+                batch = _middle(files)
+                only = {name: frame.where(frame[BATCH_COLUMN] == batch) for name, frame in frames.items()}
+                with _explained(pipeline):
+                    alone = _call(spark, pipeline, only, tables).drop(BATCH_COLUMN).toArrow()
+                check_alone(files[batch], alone, batch=batch, function=pipeline.features.function)
+    finally:
+        shutil.rmtree(inputs, ignore_errors=True)
+    return files
+
+
+def _call(
+    spark: SparkSession, pipeline: Pipeline, frames: Mapping[str, DataFrame], references: Mapping[str, DataFrame]
+) -> DataFrame:
+    function = load_named(pipeline.features.function)
+    return conform(function(spark, dict(frames), dict(references)), pipeline)
+
+
+def _write(result: DataFrame, output: Path) -> None:
+    # A batch is written by one task and in one order, so its files do not depend on how the function shuffled: what
+    # is trained on them depends on the order of rows.
+    order = [f"`{name}`" for name in (BATCH_COLUMN, *(n for n in result.columns if n != BATCH_COLUMN))]
+    ordered = result.repartition(result[BATCH_COLUMN]).sortWithinPartitions(*order)
+    writer = ordered.write.partitionBy(BATCH_COLUMN)
+    writer.options(compression="zstd", maxRecordsPerFile=FILE_ROWS).parquet(str(output))
+
+
+def _collect(output: Path, wanted: Sequence[str], result: DataFrame, pipeline: Pipeline) -> dict[str, list[Path]]:
+    """The files of every batch, an empty one where a batch has no rows."""
+    found = {
+        unquote(folder.name.removeprefix(f"{BATCH_COLUMN}=")): sorted(folder.glob("*.parquet"))
+        for folder in output.glob(f"{BATCH_COLUMN}=*")
+    }
+    if unknown := sorted(set(found) - set(wanted)):
+        names = ["null" if name == "__HIVE_DEFAULT_PARTITION__" else repr(name) for name in unknown]
+        raise FeatureError(
+            "The feature function returns rows of batches that it was not given.",
+            where=pipeline.features.function,
+            got=", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else ""),
+            fix=f"return the column `{BATCH_COLUMN}` of the frames unchanged; a right or full join can make it null",
+        )
+    for batch in wanted:
+        if batch not in found:
+            found[batch] = [_write_empty(output / f"{BATCH_COLUMN}={batch}", result)]
+    return {batch: found[batch] for batch in wanted}
+
+
+def _write_empty(folder: Path, result: DataFrame) -> Path:
+    import pyarrow.parquet as pq
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    folder.mkdir(parents=True)
+    path = folder / "part-00000.zstd.parquet"
+    schema = to_arrow_schema(result.drop(BATCH_COLUMN).schema, timezone="UTC")
+    pq.write_table(schema.empty_table(), path, compression="zstd")
+    return path
+
+
+def _middle(files: Mapping[str, list[Path]]) -> str:
+    """A batch to check: not the first or last, where a running total over batches may be right by chance; not a large
+    one, where the check would take long; and not an empty one, where there is a choice."""
+    import pyarrow.parquet as pq
+
+    rows = {batch: sum(pq.read_metadata(path).num_rows for path in paths) for batch, paths in files.items()}
+    filled = [batch for batch in sorted(rows) if rows[batch]] or sorted(rows)
+    median = sorted(rows[batch] for batch in filled)[len(filled) // 2]
+    usual = [batch for batch in filled if rows[batch] <= median]
+    return usual[len(usual) // 2]
+
+
+@contextmanager
+def _settings(spark: SparkSession) -> Iterator[None]:
+    """The SQL settings that the results depend on, for a while."""
+    before = {name: spark.conf.get(name, None) for name in SQL_SETTINGS}
+    try:
+        for name, value in SQL_SETTINGS.items():
+            spark.conf.set(name, value)
+        yield
+    finally:
+        for name, old in before.items():
+            if old is None:
+                spark.conf.unset(name)
+            else:
+                spark.conf.set(name, old)
+
+
+@contextmanager
+def _explained(pipeline: Pipeline) -> Iterator[None]:
+    """Errors of the function, whether it is called or its frame is computed, say whose they are."""
+    try:
+        yield
+    except PlatformError:
+        raise
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise FeatureError(
+            "The feature function failed.",
+            where=f"{pipeline.name}, {pipeline.features.function}",
+            got=f"{type(error).__name__}: {lines[0] if lines else ''}",
+            fix="the traceback above says where; try the function on a few rows in its test",
+        ) from error
