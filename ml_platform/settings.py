@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -13,7 +14,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Where things are kept and how much of the machine they may use. Every default works without a server."""
 
-    model_config = SettingsConfigDict(env_prefix="ML_PLATFORM_", extra="ignore", frozen=True, validate_default=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ML_PLATFORM_", extra="ignore", frozen=True, validate_default=True, populate_by_name=True
+    )
 
     home: Path = Field(default=Path(".ml_platform"), description="Folder that holds everything not named otherwise.")
     store: str = Field(default="", description="Folder or fsspec URL of the artifact store. Default: HOME/store.")
@@ -33,7 +36,7 @@ class Settings(BaseSettings):
     gate_memory: int = Field(default=512, description="MiB that checking one batch may use.")
     training_memory: int = Field(default=4096, description="MiB up to which a rank keeps its rows in memory.")
     settle_seconds: float = Field(default=2.0, description="How long a landed file must have kept still.")
-    device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$", description="Where training runs.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where training runs.")
     java_home: str = Field(
         default="", validation_alias="JAVA_HOME", description="Where Java is (JAVA_HOME). Default: java on the PATH."
     )

@@ -1,1 +1,1 @@
-"""The command line, `ml-platform`."""
+"""The command line, `ml-platform`: one module a command, `main` puts them together."""

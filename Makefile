@@ -1,0 +1,93 @@
+# ml_platform on one machine. `make run` and `make test` do everything that they need, from an empty folder on.
+#
+# Only relative paths, and always `.venv/bin/python -m ...`: the scripts beside it break where the folder's name has a
+# space in it. No virtual environment needs to be active.
+
+PY := .venv/bin/python
+READY := .venv/.ready
+FIT := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+# The first Python that is fit; a name on the PATH is not enough, it must start and be able to make an environment.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	"$$p" -c '$(FIT)' >/dev/null 2>&1 && echo "$$p" && break; done)
+PIPELINE ?= nyc_flights
+TESTS ?= ml_platform_tests
+
+# Of another installation: Spark here is the one that requirements.lock names.
+unexport PYTHONHOME SPARK_HOME
+# One thing after the other, also under `make -j`: Java is asked for before anything is downloaded.
+.NOTPARALLEL:
+.PHONY: help run ui test test-all lint format bench clean java python setup doctor
+
+help:
+	@echo 'make run        set up, land the flight data, train and register a model, say what came of it'
+	@echo 'make ui         look at it in the browser'
+	@echo 'make test       set up, and run the tests; make test TESTS=ml_platform_tests/cli for some'
+	@echo 'make test-all   and the long ones'
+	@echo 'make lint       ruff and mypy; make format mends what ruff can'
+	@echo 'make bench      every benchmark, one after the other'
+	@echo 'make doctor     is this machine ready?'
+	@echo 'make clean      remove the environment and caches; what is in .ml_platform stays'
+
+run: java $(READY)
+	@$(PY) -m ml_platform.cli land '$(PIPELINE)'
+	@$(PY) -m ml_platform.cli run '$(PIPELINE)'
+
+ui: java $(READY)
+	@$(PY) -m ml_platform.cli ui $(ARGS)
+
+doctor: $(READY)
+	@$(PY) -m ml_platform.cli doctor
+
+test: java $(READY)
+	@$(PY) -m pytest -m 'not slow' $(TESTS)
+
+test-all: java $(READY)
+	@$(PY) -m pytest $(TESTS)
+
+lint: $(READY)
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: $(READY)
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+bench: java $(READY)
+	@set -e; for file in benchmarks/*.py; do \
+		name=$${file#benchmarks/}; name=$${name%.py}; \
+		case "$$name" in __init__|common) continue;; esac; \
+		echo "== python -m benchmarks.$$name"; $(PY) -m "benchmarks.$$name"; \
+	done
+
+setup: $(READY)
+
+java: python
+	@'$(PYTHON)' -I ml_platform/java.py "$$JAVA_HOME"
+
+python:
+	@'$(PYTHON)' -c '$(FIT)' 2>/dev/null || { \
+		echo 'Python 3.11, 3.12 or 3.13 with venv is needed, and was not found.' >&2; \
+		echo '  got: $(or $(PYTHON),no such python on the PATH)' >&2; \
+		echo '  fix: Debian, Ubuntu   sudo apt-get install -y python3 python3-venv' >&2; \
+		echo '       Fedora, RHEL     sudo dnf install -y python3.12' >&2; \
+		echo '       macOS            brew install python@3.12' >&2; \
+		echo '       or name one that is there: make run PYTHON=/path/to/python3.12' >&2; \
+		exit 1; }
+
+# The stamp is written last: an interrupted set-up is taken up again, and a finished one is repeated only when what it
+# depends on has changed.
+$(READY): requirements.lock pyproject.toml
+	@$(MAKE) --no-print-directory python
+	@$(PY) -m pip --version >/dev/null 2>&1 || { \
+		echo 'Making the environment .venv with $(PYTHON)'; '$(PYTHON)' -m venv --clear .venv; }
+	@echo 'Installing what requirements.lock names (some minutes the first time)'
+	@$(PY) -m pip install --disable-pip-version-check --progress-bar on -r requirements.lock
+	@$(PY) -m pip install --disable-pip-version-check --quiet --no-build-isolation --no-deps --editable .
+	@$(PY) -m pip check --disable-pip-version-check
+	@touch $(READY)
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo 'Data, models and history in .ml_platform stay; remove that folder to begin anew.'

@@ -1,0 +1,177 @@
+"""`ml-platform land`: puts data where the platform looks for it, each file whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ml_platform.errors import LandingError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from ml_platform.landing import LandedFile, Landing
+    from ml_platform.pipeline import Pipeline, Reference, Source
+
+EXAMPLES = """[bold]Examples[/bold]
+
+  ml-platform land                     the sample data of every pipeline that has some
+  ml-platform land nyc_flights         of one; files that are there already stay
+  ml-platform land nyc_flights day.parquet --source flights --batch 2013-06-07
+  ml-platform land nyc_flights planes.parquet --source planes
+
+A reference table, such as planes, has no batch. A file is seen whole or not at all."""
+
+REFERENCES = "references"
+"""The folder of reference tables in the landing place."""
+
+
+def land(
+    name: Annotated[str | None, typer.Argument(metavar="PIPELINE", help="Default: all that have sample data.")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="A Parquet or CSV file to bring in.")] = None,
+    source: Annotated[str | None, typer.Option(help="With FILE: the source or reference it belongs to.")] = None,
+    batch: Annotated[str | None, typer.Option(help="With FILE: the batch it is.")] = None,
+) -> None:
+    """Bring data in: the pipeline's sample data, or a file of yours."""
+    from ml_platform.cli import common
+    from ml_platform.discovery import pipeline_named, pipelines
+
+    settings = common.load_settings()
+    landing = common.open_landing(settings)
+    if file is not None:
+        assert name is not None  # the first argument comes before the second
+        url = _put_file(landing, pipeline_named(settings, name), file, source, batch)
+        common.output().print(f"Landed {url}", markup=False, soft_wrap=True)
+        return
+    if source or batch:
+        raise LandingError(
+            "--source and --batch go with a file.", fix="ml-platform land PIPELINE FILE --source S --batch B"
+        )
+    if name is not None:
+        chosen = [pipeline_named(settings, name)]
+    else:
+        chosen = [pipeline for pipeline in pipelines(settings).values() if pipeline.sample_data]
+    for pipeline in chosen:
+        landed, there = _put_samples(landing, pipeline)
+        common.output().print(
+            f"{pipeline.name}: {landed} files landed, {there} were there already, in {settings.landing}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _put_file(landing: Landing, pipeline: Pipeline, file: Path, source: str | None, batch: str | None) -> str:
+    """Check what was asked and put the file. Returns where it landed."""
+    feed = _feed(pipeline, source)
+    is_source = feed in pipeline.sources
+    if is_source and batch is None:
+        raise LandingError("A source's file is one batch.", where=f"source {feed.name!r}", fix="name it with --batch")
+    if not is_source and batch is not None:
+        raise LandingError(
+            "A reference table has no batches.", where=f"reference {feed.name!r}", fix="leave --batch away"
+        )
+    if batch is not None and not pipeline.batches.accepts(batch):
+        raise LandingError(
+            "The pipeline has no batch of that name.",
+            where=f"pipeline {pipeline.name!r}, --batch",
+            got=batch,
+            fix=f"a batch is {pipeline.batches.describe()}",
+        )
+    if not file.is_file():
+        raise LandingError("There is no such file.", got=file)
+    if file.suffix.lower() != f".{feed.format}":
+        raise LandingError(
+            f"The feed {feed.name!r} is declared as {feed.format}.",
+            got=file.name,
+            fix=f"convert it, or rename it to *.{feed.format} if that is what is in it",
+        )
+    if file.stat().st_size == 0:
+        raise LandingError("The file is empty.", got=file, fix="write it again; nothing was landed")
+    if batch is None:
+        return landing.put(pipeline.name, REFERENCES, feed.name, file, feed.format)
+    return landing.put(pipeline.name, feed.name, batch, file, feed.format)
+
+
+def _feeds(pipeline: Pipeline) -> dict[str, Source | Reference]:
+    """Sources and references by name."""
+    feeds: tuple[Source | Reference, ...] = (*pipeline.sources, *pipeline.references)
+    return {feed.name: feed for feed in feeds}
+
+
+def _feed(pipeline: Pipeline, name: str | None) -> Source | Reference:
+    feeds = _feeds(pipeline)
+    if name is None and len(feeds) == 1:
+        return next(iter(feeds.values()))
+    if name not in feeds:
+        raise LandingError(
+            "Which source is it?" if name is None else "The pipeline has no such source.",
+            where=f"pipeline {pipeline.name!r}, --source",
+            got=name,
+            fix=f"one of {', '.join(feeds)}",
+        )
+    return feeds[name]
+
+
+def _put_samples(landing: Landing, pipeline: Pipeline) -> tuple[int, int]:
+    """Land the pipeline's sample data. Returns how many files were landed, and how many were there already."""
+    from rich.progress import track
+
+    from ml_platform.cli import common
+    from ml_platform.pipeline import load_named
+
+    if pipeline.sample_data is None:
+        raise LandingError(
+            "The pipeline has no sample data.",
+            where=f"pipeline {pipeline.name!r}",
+            fix=f"name a file: ml-platform land {pipeline.name} FILE --source S --batch B",
+        )
+    feeds = _feeds(pipeline)
+    tables: Iterator[tuple[str, str | None, pyarrow.Table]] = load_named(pipeline.sample_data)()
+    landed: dict[tuple[str, str], dict[str, LandedFile]] = {}
+    new = same = 0
+    console = common.notices()
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, batch, table in track(
+            tables, f"Landing {pipeline.name}", console=console, disable=not console.is_terminal
+        ):
+            if name not in feeds:
+                raise LandingError("The sample data has an unknown feed.", where=pipeline.sample_data, got=name)
+            format_ = feeds[name].format
+            folder, file = (REFERENCES, name) if batch is None else (name, batch)
+            if (folder, format_) not in landed:
+                landed[folder, format_] = landing.files(pipeline.name, folder, format_)
+            data = encoded(table, format_)
+            if _is_same(landing, landed[folder, format_].get(file), data, Path(scratch) / "landed"):
+                same += 1
+            else:
+                landing.put(pipeline.name, folder, file, data, format_)
+                new += 1
+    return new, same
+
+
+def encoded(table: pyarrow.Table, format_: str) -> bytes:
+    """The table as a file: the same table gives the same bytes."""
+    import io
+
+    sink = io.BytesIO()
+    if format_ == "csv":
+        from pyarrow import csv
+
+        csv.write_csv(table, sink)
+    else:
+        from pyarrow import parquet
+
+        parquet.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _is_same(landing: Landing, landed: LandedFile | None, data: bytes, scratch: Path) -> bool:
+    """Whether the very same bytes have landed: then the file keeps its time, and nothing below it has to look again."""
+    if landed is None or landed.size != len(data):
+        return False
+    return landing.snapshot(landed, scratch) == hashlib.sha256(data).hexdigest()

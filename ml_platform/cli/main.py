@@ -1,0 +1,93 @@
+"""`ml-platform`: puts the commands together, and prints the platform's errors as what they say.
+
+Nothing heavy is imported here or at the top of a command's module: `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from ml_platform.cli import doctor, land, listing, new, run, ui
+from ml_platform.errors import PlatformError
+
+ABOUT = """Train models from data that lands in batches, and never do the same work twice.
+
+A pipeline is declared in a folder under ml_platform/pipelines: its sources, schemas, features, model and gates.
+This command brings data in, runs the chain from landing to a registered model, and shows it."""
+
+EXAMPLES = """[bold]Begin here[/bold]
+
+  ml-platform doctor             is this machine ready? what to do where it is not
+  ml-platform land nyc_flights   put the pipeline's sample data where data lands
+  ml-platform run nyc_flights    all that is not done yet, up to a registered model
+  ml-platform ui                 look at it in the browser
+
+[bold]Then[/bold]
+
+  ml-platform run nyc_flights --batches 2013-06-01..2013-06-07
+  ml-platform land nyc_flights day.parquet --source flights --batch 2013-06-07
+  ml-platform new churn          a working pipeline of your own, with its test
+
+[bold]Where things are[/bold]
+
+  Everything is kept in ./.ml_platform, or where ML_PLATFORM_HOME says.
+  A command ends with 0 when all is well, 1 when something that it did failed,
+  2 when it was asked wrongly. The README lists all settings."""
+
+app = typer.Typer(
+    name="ml-platform",
+    help=ABOUT,
+    epilog=EXAMPLES,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+
+DATA, LOOK, MACHINE = "Data and models", "Look at it", "This machine"
+app.command("run", rich_help_panel=DATA, epilog=run.EXAMPLES)(run.run)
+app.command("land", rich_help_panel=DATA, epilog=land.EXAMPLES)(land.land)
+app.command("new", rich_help_panel=DATA, epilog=new.EXAMPLES)(new.new)
+app.command("ui", rich_help_panel=LOOK, epilog=ui.EXAMPLES)(ui.ui)
+app.command("list", rich_help_panel=LOOK)(listing.list_pipelines)
+app.command("doctor", rich_help_panel=MACHINE)(doctor.doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("ml-platform"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    context.find_root().obj = debug
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; always ends with SystemExit. An error of the platform ends with 2, without a traceback."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # People add --debug to the end of the line that has just failed, and that is where it should work too.
+    debug = "--debug" in words
+    if debug:
+        words = ["--debug", *(word for word in words if word != "--debug")]
+    try:
+        app(args=words, prog_name="ml-platform")
+    except PlatformError as error:
+        if debug:
+            raise
+        typer.secho(str(error), fg=typer.colors.RED, err=True)
+        sys.exit(2)
