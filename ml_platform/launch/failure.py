@@ -1,0 +1,77 @@
+"""From what a failed job left behind to an error that a person can act on."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+from ml_platform.errors import TrainingError
+
+_MEANINGS = {
+    signal.SIGKILL: "killed from outside, most often by the kernel because memory ran out",
+    signal.SIGTERM: "asked to end from outside: preempted, or the machine is going down",
+    signal.SIGSEGV: "crashed in native code",
+    signal.SIGBUS: "crashed in native code, perhaps because shared memory or the disk is full",
+    signal.SIGABRT: "aborted in native code",
+    signal.SIGILL: "used an instruction that this processor does not have",
+    signal.SIGINT: "interrupted",
+}
+_FIXES = {
+    signal.SIGKILL: "lower the batch size or the memory that training may use, or add memory",
+}
+TAIL = 20
+"""Lines of the log that an error shows."""
+
+
+def explain(pipeline: str, failures: Path, log: Path, exit_code: int) -> TrainingError:
+    """The error of a job whose agent ended with `exit_code`.
+
+    Args:
+        pipeline: whose job it was.
+        failures: what the agent wrote of its ranks; may be absent.
+        log: the job's log.
+    """
+    first = _first(failures)
+    tail = "".join(f"\n    {line}" for line in _tail(log))
+    where = f"{pipeline}, log {log}"
+    if first is None:
+        what = f"The training job ended without a model; its launcher {meaning(exit_code)}."
+        return TrainingError(what, where=where, got=f"the log's last lines:{tail}", fix=_fix(exit_code))
+    code = int(first["exit_code"])
+    trace = first.get("traceback") or ""
+    headline = str(first["message"]).splitlines() or [""]
+    what = f"Training failed in rank {first['rank']}, which {meaning(code)}: {headline[0]}"
+    if trace:
+        what += "\n" + trace.rstrip()
+    return TrainingError(what, where=where, got=f"the log's last lines:{tail}", fix=_fix(code))
+
+
+def meaning(exit_code: int) -> str:
+    """What an exit code means, as a clause: "ended with exit code -9 (SIGKILL: ...)"."""
+    number = -exit_code if exit_code < 0 else exit_code - 128
+    try:
+        name = signal.Signals(number)
+    except ValueError:
+        return f"ended with exit code {exit_code}" + (" (an exception)" if exit_code == 1 else "")
+    return f"ended with exit code {exit_code} ({name.name}: {_MEANINGS.get(name, 'ended by a signal')})"
+
+
+def _fix(exit_code: int) -> str | None:
+    return next((fix for number, fix in _FIXES.items() if exit_code in (-number, 128 + number)), None)
+
+
+def _first(failures: Path) -> dict[str, Any] | None:
+    try:
+        found: list[dict[str, Any]] = json.loads(failures.read_text())
+    except (OSError, ValueError):  # the agent itself was killed before it could say
+        return None
+    return found[0] if found else None
+
+
+def _tail(log: Path) -> list[str]:
+    try:
+        return log.read_text(errors="replace").splitlines()[-TAIL:]
+    except OSError as error:
+        return [f"(no log: {error})"]

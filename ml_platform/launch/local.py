@@ -1,0 +1,282 @@
+"""Training on this machine: torchrun in a session of its own.
+
+Nothing outlives its launcher, however that dies: the agent watches the launching process, each rank watches the agent.
+One job of a name at a time: a lock, held by the launcher and inherited by the agent, so that it is free only when both
+are gone. Under the work folder:
+
+    .locks/NAME      the lock; never removed
+    NAME/            spec.json, status.json, log.txt, failures.json, ranks/, model/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ml_platform.errors import TrainingError
+from ml_platform.launch import failure
+from ml_platform.launch.protocol import State, Status
+from ml_platform.training import watchdog
+from ml_platform.training.config import TrainingJob
+from ml_platform.training.result import FolderResult, read_result
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+class LocalLauncher:
+    """Runs jobs as processes of this machine.
+
+    Args:
+        work: folder for running and finished jobs.
+        grace_seconds: how long a cancelled job may take to end by itself.
+        cores: to share among a job's processes; None for those that this process may use.
+    """
+
+    def __init__(self, work: Path, *, grace_seconds: float = 10.0, cores: int | None = None) -> None:
+        self._work, self._grace_seconds = work.absolute(), grace_seconds
+        self._cores = cores or _cores()
+
+    def launch(self, name: str, job: TrainingJob, *, env: Mapping[str, str] | None = None) -> LocalRun:
+        """See `Launcher.launch`."""
+        if not _NAME.fullmatch(name) or ".." in name:
+            raise TrainingError("A job's name is letters, digits, dots, dashes and underscores.", got=repr(name))
+        folder = self._work / name
+        job = replace(
+            job,
+            files=tuple(str(Path(path).absolute()) for path in job.files),
+            output=str(folder / "model"),
+            threads=job.threads or max(1, self._cores // job.recipe.processes),
+        )
+        lock = self._work / ".locks" / name
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        return LocalRun(folder, lock, job, dict(env or {}), self._grace_seconds)
+
+    def remove(self, name: str) -> bool:
+        """Forget a job that does not run. False where it runs."""
+        lock = self._work / ".locks" / name
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = _try_lock(lock)
+        if handle is None:
+            return False
+        shutil.rmtree(self._work / name, ignore_errors=True)
+        os.close(handle)
+        return True
+
+
+class LocalRun:
+    """A job on this machine, launched or joined. See `protocol.Run`."""
+
+    joined = False
+
+    def __init__(self, folder: Path, lock: Path, job: TrainingJob, env: dict[str, str], grace_seconds: float) -> None:
+        self._folder, self._lock_path, self._job, self._env = folder, lock, job, env
+        self._grace_seconds = grace_seconds
+        self._lock: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_place = 0
+        self._error: TrainingError | None = None
+        self._state = State.WAITING
+        self._awaited = ""
+        self._take()
+
+    def status(self) -> Status:
+        """See `Run.status`."""
+        if self._process is not None:
+            code = self._process.poll()
+            if code is not None:
+                self._ended(code)
+        elif not self._state.final:
+            self._take()
+        if self._state is State.WAITING:
+            return Status(State.WAITING, "another launch of the same job runs; its result will be taken")
+        return Status(self._state, str(self._error or ""))
+
+    def logs(self) -> Iterator[str]:
+        """See `Run.logs`."""
+        try:
+            with (self._folder / "log.txt").open("rb") as file:
+                file.seek(self._log_place)
+                new = file.read()
+        except OSError:
+            return
+        if not self._state.final:  # a line that is still being written stays for the next call
+            new = new[: new.rfind(b"\n") + 1]
+        self._log_place += len(new)
+        yield from new.decode(errors="replace").splitlines()
+
+    def result(self) -> FolderResult:
+        """See `Run.result`."""
+        if self._error is not None:
+            raise self._error
+        found = read_result(self._folder / "model") if self._state is State.SUCCEEDED else None
+        if found is None:
+            raise TrainingError("The job has no result.", where=self._folder, got=f"it is {self._state}")
+        return found
+
+    def cancel(self) -> None:
+        """See `Run.cancel`."""
+        process = self._process
+        if process is not None and not self._state.final:
+            try:
+                _signal_group(process, signal.SIGTERM)  # torchrun ends its ranks, then itself
+                process.wait(self._grace_seconds)
+            except subprocess.TimeoutExpired:
+                pass
+            finally:
+                _signal_group(process, signal.SIGKILL)
+                process.wait()
+                time.sleep(2 * watchdog.INTERVAL)  # for ranks that torchrun had no time to end
+                self._error = TrainingError("The training job was cancelled.", where=self._job.pipeline)
+                self._finish(State.CANCELLED)
+        elif not self._state.final:
+            self._state = State.CANCELLED
+
+    def _take(self) -> None:
+        """Become the one who runs the job, or take its result; otherwise wait for the one who does."""
+        lock = _try_lock(self._lock_path)
+        status = _read(self._folder / "status.json")
+        if lock is None:
+            self.joined = True
+            if status.get("state") == State.RUNNING and status["attempt"] != self._awaited:
+                self._awaited = status["attempt"]
+                self._compare()
+            return
+        self._lock = lock
+        try:
+            if read_result(self._folder / "model") is not None:
+                self._compare()
+                self.joined = True
+                self._finish(State.SUCCEEDED)
+            elif status.get("state") == State.FAILED and status["attempt"] == self._awaited:
+                self._error = TrainingError(status["error"])  # what we waited for has failed: so have we
+                self._finish(State.FAILED)
+            else:
+                self._start()
+        except BaseException:
+            self._release()
+            raise
+
+    def _compare(self) -> None:
+        """Refuse to join a job of another specification."""
+        there = TrainingJob.from_json((self._folder / "spec.json").read_bytes()).identity()
+        mine = self._job.identity()
+        if differing := [key for key in mine if there.get(key) != mine[key]]:
+            lines = "".join(f"\n    {key}: {there.get(key)!r} there, {mine[key]!r} here" for key in differing)
+            raise TrainingError(
+                "A job of this name has another specification.",
+                where=self._folder,
+                got=f"a difference in {', '.join(differing)}{lines}",
+                fix="the fingerprint must cover whatever differs; remove the job's folder if it is of no use",
+            )
+
+    def _start(self) -> None:
+        assert self._lock is not None
+        self.joined = False
+        for name in ("failures.json", "status.json"):
+            (self._folder / name).unlink(missing_ok=True)
+        for name in ("model", "ranks"):
+            shutil.rmtree(self._folder / name, ignore_errors=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        _write(self._folder / "spec.json", self._job.to_json())
+        self._attempt = uuid.uuid4().hex
+        command = [
+            *(sys.executable, "-m", "ml_platform.launch.agent", str(os.getpid()), str(self._folder / "failures.json")),
+            *("--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(self._job.recipe.processes), "--"),
+            *("ml_platform.training.job", str(self._folder / "spec.json")),
+        ]
+        with (self._folder / "log.txt").open("wb") as log:
+            self._log_place = 0
+            self._process = subprocess.Popen(
+                command,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(self._lock,),
+            )
+        self._state = State.RUNNING
+        self._say(State.RUNNING)
+
+    def _environment(self) -> dict[str, str]:
+        """The environment of this process, handed on, and what the job needs on top."""
+        ours = {
+            "OMP_NUM_THREADS": str(self._job.threads),
+            "PYTHONUNBUFFERED": "1",
+            # What this process can import, the job can: a team's model may lie in a folder that only sys.path names.
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+        }
+        if sys.platform == "linux":
+            # All ranks are here: no need for the host's name to resolve, nor for a port to be open to others.
+            ours |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+        return {**os.environ, **ours, **self._env}
+
+    def _ended(self, code: int) -> None:
+        if code == 0 and read_result(self._folder / "model") is not None:
+            self._finish(State.SUCCEEDED)
+            return
+        time.sleep(0 if code >= 0 else 2 * watchdog.INTERVAL)  # the agent was killed: its ranks end by themselves
+        failures, log = self._folder / "failures.json", self._folder / "log.txt"
+        self._error = failure.explain(self._job.pipeline, failures, log, code)
+        self._finish(State.FAILED)
+
+    def _finish(self, state: State) -> None:
+        self._state, self._process = state, None
+        if not self.joined:
+            self._say(state)
+        self._release()
+
+    def _say(self, state: State) -> None:
+        record = {"attempt": self._attempt, "state": state, "pid": os.getpid(), "error": str(self._error or "")}
+        _write(self._folder / "status.json", json.dumps(record, indent=1))
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _try_lock(path: Path) -> int | None:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):  # not begun, or its launcher died between two writes
+        return {}
+    return record
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,115 @@
+"""The launcher protocol: start a training job or join the one that runs, follow it, take its result.
+
+A job's name is its artifact's fingerprint, so two launches of one name are the same job: it runs once. A backend keeps
+whatever it needs to find a job by name; a caller holds nothing but the name and the specification.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from ml_platform.training.config import TrainingJob
+from ml_platform.training.result import FolderResult
+
+
+class State(StrEnum):
+    """Where a job stands. `waiting` is for machines, quota or another launch; it is not the job's own time."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
+@dataclass(frozen=True)
+class Status:
+    """A job's state, and in words what it waits for or why it ended."""
+
+    state: State
+    detail: str = ""
+
+
+class Run(Protocol):
+    """A job that was launched or joined."""
+
+    joined: bool
+    """Whether another launch started it."""
+
+    def status(self) -> Status:
+        """Look now; never waits. Ask again and again: a joined job becomes one's own when its launcher dies."""
+
+    def logs(self) -> Iterator[str]:
+        """Lines written since the last call; never waits."""
+
+    def result(self) -> FolderResult:
+        """The finished model folder. Raises TrainingError where the job failed, was cancelled, or still runs."""
+
+    def cancel(self) -> None:
+        """End the job and wait until it has ended. A joined job is only left: it is not ours to end."""
+
+
+class Launcher(Protocol):
+    """Somewhere jobs run."""
+
+    def launch(self, name: str, job: TrainingJob, *, env: Mapping[str, str] | None = None) -> Run:
+        """Start the job of that name, or join it where it runs or has finished.
+
+        Args:
+            name: the artifact's fingerprint.
+            job: what to train; its `output` is the launcher's to choose.
+            env: further environment variables of every process, such as those of Dagster Pipes.
+
+        Raises:
+            TrainingError: a job of that name has another specification; the message says what differs.
+        """
+
+
+def run(
+    launcher: Launcher,
+    *,
+    name: str,
+    job: TrainingJob,
+    env: Mapping[str, str] | None = None,
+    log: Callable[[str], object] | None = None,
+    on_status: Callable[[Status], object] | None = None,
+    poll_seconds: float = 0.1,
+) -> FolderResult:
+    """Launch or join a job, and wait for its result. Whatever interrupts the wait ends the job, and waits for its end.
+
+    Args:
+        launcher: where it runs.
+        name, job, env: see `Launcher.launch`.
+        log: called with each line that the job writes.
+        on_status: called whenever the state or its detail changes.
+        poll_seconds: how often to look.
+
+    Raises:
+        TrainingError: the job failed; the first failing rank's traceback stands on top.
+    """
+    handle = launcher.launch(name, job, env=env)
+    last: Status | None = None
+    try:
+        while True:
+            status = handle.status()
+            if on_status is not None and status != last:
+                on_status(status)
+            last = status
+            for line in handle.logs():
+                if log is not None:
+                    log(line)
+            if status.state.final:
+                return handle.result()
+            time.sleep(poll_seconds)
+    except BaseException:
+        handle.cancel()
+        raise
