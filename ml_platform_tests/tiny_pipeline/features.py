@@ -16,5 +16,7 @@ def build(spark: SparkSession, frames: Mapping[str, DataFrame], references: Mapp
         .groupBy("batch", "machine")
         .agg(F.max("vibration").alias("vibration_before"))
     )
-    current = readings.where(F.col("batch_age") == 0).drop("batch_age")
-    return current.join(before, on=["batch", "machine"], how="left")
+    current = readings.where(F.col("batch_age") == 0)
+    return current.join(before, on=["batch", "machine"], how="left").select(
+        "batch", "reading", "machine", "shift", "load", "vibration", "vibration_before", "state"
+    )
