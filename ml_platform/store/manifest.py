@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ml_platform.errors import StoreError
+from ml_platform.errors import DamagedArtifactError, StoreError
 
 SCHEMA_VERSION = 1
+
+_Text = str | bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,26 +75,38 @@ class Manifest:
         )
 
     def to_json(self) -> str:
-        """Canonical JSON, with the schema version."""
-        return json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, sort_keys=True, indent=1)
+        """Canonical JSON, with the schema version and a seal over all of it."""
+        record = json.loads(json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}))
+        return json.dumps({**record, "seal": _seal(record)}, sort_keys=True, indent=1)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Manifest:
+    def from_json(cls, text: _Text) -> Manifest:
         """Read what `to_json` wrote.
 
         Raises:
-            StoreError: not JSON, not a manifest, or written by a later version of the platform.
+            StoreError: written by another version of the platform.
+            DamagedArtifactError: not JSON, not a manifest, or changed since it was written.
         """
         try:
             record = json.loads(text)
-            version = record.pop("schema")
+            seal = record.pop("seal", None)
+            version = record["schema"]
             if version != SCHEMA_VERSION:
                 raise StoreError(
                     "The manifest was written by another version of the platform.",
                     got=f"schema {version}, this one reads {SCHEMA_VERSION}",
                     fix="upgrade ml_platform",
                 )
+            if seal != _seal(record):
+                raise DamagedArtifactError("The manifest was changed after it was written.", got=f"seal {seal}")
+            del record["schema"]
             files = tuple(ArtifactFile(**file) for file in record.pop("files"))
             return cls(files=files, **record)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError("Not a manifest.", got=repr(text[:80]), fix="remove it; the stage will run again") from error
+            raise DamagedArtifactError(
+                "Not a manifest.", got=repr(text[:80]), fix="remove it; the stage will run again"
+            ) from error
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

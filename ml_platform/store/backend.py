@@ -1,0 +1,68 @@
+"""The small protocol at the store's seam: how bytes are kept. `local.py` and `remote.py` are its two kinds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """A file's size in bytes, and a text that changes whenever its bytes may have changed."""
+
+    size: int
+    text: str
+
+
+class Backend(Protocol):
+    """Files under a root, by path relative to it. Every write is atomic and, when it returns, durable.
+
+    Whatever the underlying file system raises comes out as StoreError.
+    """
+
+    scratch_root: Path
+    """Where scratch folders are made."""
+
+    def place(self, path: str) -> str:
+        """A name of the file that is unique over all stores."""
+
+    def read_many(self, paths: Sequence[str]) -> dict[str, bytes]:
+        """The bytes of those that exist."""
+
+    def stamps(self, paths: Sequence[str]) -> dict[str, Stamp]:
+        """The stamps of those that exist."""
+
+    def digests(self, paths: Sequence[str]) -> dict[str, str]:
+        """The SHA-256 of those that exist, from reading every byte."""
+
+    def put_many(self, sources: Mapping[str, Path]) -> None:
+        """Put each source's bytes at its path, in place of what is there. A source in scratch may be moved away."""
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a new file, unless there is one: then return False. One of several writers at once succeeds."""
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Write a file in place of what is there."""
+
+    def list(self, folder: str) -> Iterable[str]:
+        """The paths of all files below a folder."""
+
+    def fetch(self, path: str, to: Path) -> None:
+        """Copy a file to a local path. Raises FileNotFoundError where there is none."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if it is there."""
+
+    def describe(self) -> str:
+        """What it is and how much room it has, for people."""
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a local file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

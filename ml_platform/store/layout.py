@@ -1,0 +1,69 @@
+"""Every path of a store, made in one place.
+
+    blobs/<2 hex>/<sha256>                                  bytes, named by what they are
+    manifests/<pipeline>/<stage>/<2 hex>/<fingerprint>.json what makes an artifact visible, written last
+    tmp/<time>-<host>-<pid>-<random>/                       scratch; what a dead process left is garbage
+
+Paths are relative to the store's root, with forward slashes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+import secrets
+import socket
+from pathlib import PurePosixPath
+
+from ml_platform.errors import StoreError
+
+BLOBS = "blobs"
+MANIFESTS = "manifests"
+TMP = "tmp"
+
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def blob(sha256: str) -> str:
+    """Where the bytes with this hash are kept."""
+    if not _SHA256.fullmatch(sha256):
+        raise StoreError("Not a SHA-256.", got=repr(sha256))
+    return f"{BLOBS}/{sha256[:2]}/{sha256}"
+
+
+def manifests(pipeline: str, stage: str) -> str:
+    """The folder of a stage's manifests."""
+    return f"{MANIFESTS}/{_segment(pipeline)}/{_segment(stage)}"
+
+
+def manifest(pipeline: str, stage: str, fingerprint: str) -> str:
+    """Where the manifest of that artifact is kept."""
+    return f"{manifests(pipeline, stage)}/{_segment(fingerprint)[:2]}/{fingerprint}.json"
+
+
+def scratch_name() -> str:
+    """A name for a scratch folder that tells when and by which process it was made, so that the dead can be buried."""
+    now = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
+    host = re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())
+    return f"{now}-{host}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def check_file_name(name: str) -> None:
+    """Refuse a file name inside an artifact that is absolute or leaves the artifact.
+
+    Raises:
+        StoreError
+    """
+    path = PurePosixPath(name)
+    if not name or "\\" in name or "\0" in name or path.is_absolute() or ".." in path.parts or str(path) != name:
+        raise StoreError(
+            "Not a name for a file of an artifact.", got=repr(name), fix="write it relative, like part/0.parquet"
+        )
+
+
+def _segment(name: str) -> str:
+    if not _SEGMENT.fullmatch(name) or ".." in name:
+        raise StoreError("Not a name for a folder of the store.", got=repr(name))
+    return name

@@ -1,0 +1,191 @@
+"""A store in a local folder: write, fsync, rename, fsync the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from ml_platform.store import layout
+from ml_platform.store.backend import Stamp, digest
+from ml_platform.store.filesystem import telling
+
+_A = TypeVar("_A")
+_B = TypeVar("_B")
+_THREADS = 8
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
+
+
+class LocalBackend:
+    """See `Backend`. `root` need not exist yet."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.scratch_root = root / layout.TMP
+        self._made: set[Path] = set()
+
+    def place(self, path: str) -> str:
+        return str(self.root / path)
+
+    def read_many(self, paths: Sequence[str]) -> dict[str, bytes]:
+        result = {}
+        with telling("The store cannot be read.", self.root):
+            for path in paths:
+                with contextlib.suppress(FileNotFoundError):
+                    result[path] = (self.root / path).read_bytes()
+        return result
+
+    def stamps(self, paths: Sequence[str]) -> dict[str, Stamp]:
+        result = {}
+        with telling("The store cannot be read.", self.root):
+            for path in paths:
+                with contextlib.suppress(FileNotFoundError):
+                    result[path] = local_stamp(self.root / path)
+        return result
+
+    def digests(self, paths: Sequence[str]) -> dict[str, str]:
+        def read(path: str) -> str | None:
+            try:
+                return digest(self.root / path)
+            except FileNotFoundError:
+                return None
+
+        with telling("The store cannot be read.", self.root):
+            found = zip(paths, _each(read, paths), strict=True)
+            return {path: value for path, value in found if value is not None}
+
+    def put_many(self, sources: Mapping[str, Path]) -> None:
+        def put(item: tuple[str, Path]) -> Path:
+            path, source = item
+            target = self.root / path
+            with self._temporary() as temporary:
+                if source.is_relative_to(self.scratch_root) and not source.is_symlink():
+                    temporary = source
+                else:
+                    shutil.copyfile(source, temporary)
+                _seal(temporary)
+                self._folder(target.parent)
+                os.replace(temporary, target)
+            return target.parent
+
+        with telling("The store cannot be written.", self.root):
+            self._folder(self.scratch_root)
+            for folder in set(_each(put, list(sources.items()))):
+                _sync(folder)
+
+    def create(self, path: str, data: bytes) -> bool:
+        with telling("The store cannot be written.", self.root), self._written(data) as temporary:
+            target = self.root / path
+            self._folder(target.parent)
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                # No hard links on this file system. A second writer at the same instant would win over the first: both
+                # are whole and stand for the same fingerprint.
+                if target.exists():
+                    return False
+                os.replace(temporary, target)
+            _sync(target.parent)
+            return True
+
+    def replace(self, path: str, data: bytes) -> None:
+        with telling("The store cannot be written.", self.root), self._written(data) as temporary:
+            target = self.root / path
+            self._folder(target.parent)
+            os.replace(temporary, target)
+            _sync(target.parent)
+
+    def list(self, folder: str) -> Iterable[str]:
+        result = []
+        with telling("The store cannot be read.", self.root):
+            for parent, _, names in os.walk(self.root / folder):
+                base = Path(parent).relative_to(self.root).as_posix()
+                result += [f"{base}/{name}" for name in names]
+        return sorted(result)
+
+    def fetch(self, path: str, to: Path) -> None:
+        with telling("The store cannot be read.", self.root):
+            shutil.copyfile(self.root / path, to)
+
+    def remove(self, path: str) -> None:
+        with telling("The store cannot be written.", self.root):
+            (self.root / path).unlink(missing_ok=True)
+
+    def describe(self) -> str:
+        with telling("The store cannot be read.", self.root):
+            return f"folder {self.root}, {shutil.disk_usage(self.root).free / 2**30:.1f} GiB free"
+
+    @contextlib.contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        path = self.scratch_root / f"{layout.scratch_name()}.{secrets.token_hex(2)}"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _written(self, data: bytes) -> Iterator[Path]:
+        self._folder(self.scratch_root)
+        with self._temporary() as path:
+            path.write_bytes(data)
+            _seal(path)
+            yield path
+
+    def _folder(self, folder: Path) -> None:
+        """Make a folder and those above it, and make that durable."""
+        if folder in self._made and folder.is_dir():
+            return
+        missing = []
+        above = folder
+        while not above.is_dir():
+            missing.append(above)
+            above = above.parent
+        for each in reversed(missing):
+            each.mkdir(exist_ok=True)
+            _sync(each.parent)
+        self._made.add(folder)
+
+
+def local_stamp(path: Path) -> Stamp:
+    """The stamp of a local file. Raises FileNotFoundError."""
+    stat = os.stat(path)
+    return Stamp(stat.st_size, f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}")
+
+
+def _seal(path: Path) -> None:
+    """Make a file's bytes durable and read-only, and date it back a little.
+
+    The clock behind modification times ticks in milliseconds. A later write would go unseen if it fell into the tick
+    in which the file was made and verified; dated back, any write shows.
+    """
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    then = time.time_ns() - 2_000_000_000
+    os.utime(path, ns=(then, then))
+    path.chmod(0o444)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _each(work: Callable[[_A], _B], items: Sequence[_A]) -> list[_B]:
+    if len(items) < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(work, items))

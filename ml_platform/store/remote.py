@@ -1,0 +1,152 @@
+"""A store behind an fsspec URL (s3://, gs://, ...): an object appears whole or not at all.
+
+Objects are written with one PUT, or a multipart upload that becomes visible at its end. Manifests are created with
+If-None-Match where the file system knows it (s3fs does), so that the first of two writers wins.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ml_platform.store.backend import BLOCK, Stamp
+from ml_platform.store.filesystem import StorageOptions, open_filesystem, telling
+
+_A = TypeVar("_A")
+_B = TypeVar("_B")
+_THREADS = 16
+_STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "mtime", "last_modified", "LastModified", "created")
+
+
+class RemoteBackend:
+    """See `Backend`. Nothing is contacted, nor fsspec imported, before the first use."""
+
+    def __init__(self, url: str, options: StorageOptions | None, scratch_root: Path) -> None:
+        self.url = url.rstrip("/")
+        self.scratch_root = scratch_root
+        self._options = options
+        self._opened: tuple[Any, str] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}  # a connection does not travel
+
+    def place(self, path: str) -> str:
+        return f"{self.url}/{path}"
+
+    def read_many(self, paths: Sequence[str]) -> dict[str, bytes]:
+        def read(path: str) -> bytes | None:
+            try:
+                data: bytes = fs.cat_file(self._at(path))
+            except FileNotFoundError:
+                return None
+            return data
+
+        with telling("The store cannot be read.", self.url):
+            fs = self._fs
+            return {path: data for path, data in _each(read, paths) if data is not None}
+
+    def stamps(self, paths: Sequence[str]) -> dict[str, Stamp]:
+        def look(path: str) -> Stamp | None:
+            try:
+                info = fs.info(self._at(path))
+            except FileNotFoundError:
+                return None
+            mark = next((str(info[key]) for key in _STAMPS if info.get(key)), "")
+            return Stamp(int(info["size"]), f"{info['size']}:{mark}" if mark else "")
+
+        with telling("The store cannot be read.", self.url):
+            fs = self._fs
+            return {path: stamp for path, stamp in _each(look, paths) if stamp is not None}
+
+    def digests(self, paths: Sequence[str]) -> dict[str, str]:
+        def read(path: str) -> str | None:
+            digest = hashlib.sha256()
+            try:
+                with fs.open(self._at(path), "rb", block_size=8 * BLOCK, cache_type="readahead") as file:
+                    while block := file.read(BLOCK):
+                        digest.update(block)
+            except FileNotFoundError:
+                return None
+            return digest.hexdigest()
+
+        with telling("The store cannot be read.", self.url):
+            fs = self._fs
+            return {path: value for path, value in _each(read, paths) if value is not None}
+
+    def put_many(self, sources: Mapping[str, Path]) -> None:
+        with telling("The store cannot be written.", self.url):
+            fs = self._fs
+            _each(lambda path: fs.put_file(str(sources[path]), self._at(path)), list(sources))
+
+    def create(self, path: str, data: bytes) -> bool:
+        with telling("The store cannot be written.", self.url):
+            try:
+                self._fs.pipe_file(self._at(path), data, mode="create")
+            except FileExistsError:
+                return False
+            except (OSError, NotImplementedError) as error:
+                # s3fs reports a failed precondition as EINVAL, a service without conditional writes as ENOSYS.
+                known = isinstance(error, NotImplementedError) or error.errno in (
+                    errno.EINVAL,
+                    errno.ENOSYS,
+                    errno.EBUSY,
+                )
+                if not known:
+                    raise
+                if self._fs.exists(self._at(path)):
+                    return False
+                if isinstance(error, OSError) and error.errno != errno.ENOSYS:
+                    raise
+                self._fs.pipe_file(self._at(path), data)
+            return True
+
+    def replace(self, path: str, data: bytes) -> None:
+        with telling("The store cannot be written.", self.url):
+            self._fs.pipe_file(self._at(path), data)
+
+    def list(self, folder: str) -> Iterable[str]:
+        with telling("The store cannot be read.", self.url):
+            root = self._root
+            try:
+                found = self._fs.find(self._at(folder))
+            except FileNotFoundError:
+                return []
+            return sorted(str(path)[len(root) + 1 :] for path in found)
+
+    def fetch(self, path: str, to: Path) -> None:
+        with telling("The store cannot be read.", self.url):
+            self._fs.get_file(self._at(path), str(to))
+
+    def remove(self, path: str) -> None:
+        with telling("The store cannot be written.", self.url):
+            if self._fs.exists(self._at(path)):
+                self._fs.rm_file(self._at(path))
+
+    def describe(self) -> str:
+        return f"{self.url} through {type(self._fs).__name__}"
+
+    @property
+    def _fs(self) -> Any:
+        if self._opened is None:
+            self._opened = open_filesystem(self.url, self._options)
+        return self._opened[0]
+
+    @property
+    def _root(self) -> str:
+        assert self._fs is not None
+        assert self._opened is not None
+        return self._opened[1]
+
+    def _at(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+
+def _each(work: Callable[[_A], _B], items: Sequence[_A]) -> list[tuple[_A, _B]]:
+    if len(items) < 2:
+        return [(item, work(item)) for item in items]
+    with ThreadPoolExecutor(min(_THREADS, len(items))) as pool:
+        return list(zip(items, pool.map(work, items), strict=True))

@@ -1,0 +1,320 @@
+"""Artifacts: committed once, found by fingerprint, checked before they are trusted.
+
+    store = Store("s3://bucket/folder", cache=settings.cache, storage_options=settings.storage_options)
+    with store.scratch() as folder:
+        ...write folder / "part.parquet"...
+        manifest = store.commit(Manifest(..., files=()), {"part.parquet": folder / "part.parquet"})
+    store.path(store.find(pipeline, stage, fingerprint).file("part.parquet"))
+
+A commit puts the bytes first, under names that are their hashes, and the manifest last: killed at any instant it
+leaves nothing but bytes that no manifest names. The first of several writers wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import logging
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ml_platform.errors import DamagedArtifactError, StoreError
+from ml_platform.store import layout
+from ml_platform.store.backend import Backend, Stamp, digest
+from ml_platform.store.filesystem import StorageOptions, local_folder, telling
+from ml_platform.store.local import LocalBackend, local_stamp
+from ml_platform.store.manifest import ArtifactFile, Manifest
+from ml_platform.store.remote import RemoteBackend
+from ml_platform.store.verified import Verified
+
+_log = logging.getLogger(__name__)
+
+
+class Store:
+    """Artifacts in a folder or behind an fsspec URL. Cheap to make, to pickle and to share between threads.
+
+    Args:
+        url: a folder (`file://` or a plain path), or any fsspec URL.
+        cache: a local folder for copies of remote files, for scratch beside a remote store, and for what was verified.
+        storage_options: options for fsspec by protocol, as in `Settings.storage_options`.
+
+    Every method raises StoreError where the store is unreachable, refuses, or is full.
+    """
+
+    def __init__(self, url: str | Path, *, cache: Path, storage_options: StorageOptions | None = None) -> None:
+        self.url, self.cache = str(url), Path(cache).absolute()
+        folder = local_folder(self.url)
+        self._backend: Backend
+        if folder is not None:
+            self._backend = LocalBackend(folder)
+        else:
+            self._backend = RemoteBackend(self.url, storage_options, self.cache / layout.TMP)
+        self._verified = Verified(self.cache / "verified.sqlite")
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A new local folder to write into, removed at the end with all that is in it. Committing from it moves."""
+        folder = self._backend.scratch_root / layout.scratch_name()
+        with telling("No scratch folder can be made.", folder):
+            folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            _remove(folder)
+
+    def commit(self, draft: Manifest, files: Mapping[str, Path]) -> Manifest:
+        """Commit one artifact. See `commit_many`."""
+        return self.commit_many([(draft, files)])[0]
+
+    def commit_many(self, drafts: Sequence[tuple[Manifest, Mapping[str, Path]]]) -> list[Manifest]:
+        """Commit artifacts: all bytes first, then the manifests. What was in scratch may have moved away afterwards.
+
+        Args:
+            drafts: for each, the manifest without its files (and without `created`, which is now unless it is given),
+                and its files by name inside the artifact.
+
+        Returns:
+            The manifests that stand: for each, the first one that was committed whole under this fingerprint.
+        """
+        paths = list(dict.fromkeys(path for _, files in drafts for path in files.values()))
+        with telling("A file to commit cannot be read.", paths[0].parent if paths else None):
+            described = dict(zip(paths, _parallel(_describe, paths), strict=True))
+        sources = {sha256: path for path, (sha256, _) in described.items()}
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+        manifests = [
+            replace(draft, files=_files(files, described), created=draft.created or now) for draft, files in drafts
+        ]
+        everything = {file.sha256: file for manifest in manifests for file in manifest.files}
+        absent = self._damage(everything.values())
+        put = {layout.blob(sha256): sources[sha256] for sha256 in absent}
+        self._backend.put_many(put)
+        stamps = self._backend.stamps(list(put))
+        self._remember((layout.blob(sha256), stamps[layout.blob(sha256)], sha256) for sha256 in absent)
+        if isinstance(self._backend, RemoteBackend):
+            self._keep(sources)
+        return [self._publish(manifest) for manifest in manifests]
+
+    def find(self, pipeline: str, stage: str, fingerprint: str) -> Manifest | None:
+        """The artifact of that name, its bytes verified; None, with a warning, where it is damaged or half-missing."""
+        return self.find_many(pipeline, stage, [fingerprint]).get(fingerprint)
+
+    def find_many(self, pipeline: str, stage: str, fingerprints: Iterable[str]) -> dict[str, Manifest]:
+        """Those of the artifacts that exist and are whole, by fingerprint. See `find`.
+
+        Raises:
+            StoreError: also where a manifest was written by a later version of the platform.
+        """
+        paths = {layout.manifest(pipeline, stage, each): each for each in dict.fromkeys(fingerprints)}
+        found = {}
+        for path, data in self._backend.read_many(list(paths)).items():
+            try:
+                found[paths[path]] = self._parse(path, data)
+            except DamagedArtifactError as error:
+                _log.warning("Taken as missing, and will be built again: %s", error)
+        damage = self._damage({file.sha256: file for manifest in found.values() for file in manifest.files}.values())
+        if damage:
+            for fingerprint, manifest in list(found.items()):
+                if broken := [file for file in manifest.files if file.sha256 in damage]:
+                    _warn(manifest, broken[0], damage[broken[0].sha256])
+                    del found[fingerprint]
+        return found
+
+    def path(self, file: ArtifactFile) -> Path:
+        """A local path of a file's bytes, verified. Not to be written to.
+
+        Raises:
+            DamagedArtifactError: the bytes are missing or not those that were committed.
+        """
+        path = layout.blob(file.sha256)
+        if isinstance(self._backend, LocalBackend):
+            if damage := self._damage([file]):
+                raise _damaged(file, self._backend.place(path), damage[file.sha256])
+            return self._backend.root / path
+        target = self.cache / path
+        if self._is_whole(target, file):
+            return target
+        temporary = self.cache / layout.TMP / layout.scratch_name()
+        with telling("The cache cannot be written.", self.cache):
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if not self._backend.stamps([path]):
+                raise _damaged(file, self._backend.place(path), "is missing")
+            self._backend.fetch(path, temporary)
+            if (got := digest(temporary)) != file.sha256:
+                raise _damaged(file, self._backend.place(path), f"hashes to {got}")
+            with telling("The cache cannot be written.", self.cache):
+                os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self._verified.remember([(str(target), local_stamp(target).text, file.sha256)])
+        return target
+
+    def read_bytes(self, file: ArtifactFile) -> bytes:
+        """A file's bytes, verified. Raises DamagedArtifactError as `path`."""
+        return self.path(file).read_bytes()
+
+    def artifacts(self, pipeline: str, stage: str) -> list[Manifest]:
+        """Every manifest of a stage, oldest first, files not verified. Damaged ones are left out with a warning."""
+        paths = [path for path in self._backend.list(layout.manifests(pipeline, stage)) if path.endswith(".json")]
+        result = []
+        for path, data in self._backend.read_many(paths).items():
+            try:
+                result.append(self._parse(path, data))
+            except DamagedArtifactError as error:
+                _log.warning("Left out: %s", error)
+        return sorted(result, key=lambda manifest: (manifest.created, manifest.fingerprint))
+
+    def probe(self) -> str:
+        """Write, read and remove a small file. Returns what the store is, in words. Raises StoreError."""
+        path, data = f"{layout.TMP}/{layout.scratch_name()}.probe", os.urandom(16)
+        try:
+            if not self._backend.create(path, data) or self._backend.read_many([path]).get(path) != data:
+                raise StoreError("The store does not give back what was written.", where=self.url)
+            if self._backend.create(path, data):
+                raise StoreError(
+                    "The store lets a second writer overwrite the first.",
+                    where=self.url,
+                    fix="use one that knows conditional writes (If-None-Match)",
+                )
+        finally:
+            self._backend.remove(path)
+        return self._backend.describe()
+
+    def _keep(self, sources: Mapping[str, Path]) -> None:
+        """Move what was uploaded from scratch into the cache, where it is sooner found than fetched."""
+        kept = []
+        with telling("The cache cannot be written.", self.cache):
+            for sha256, source in sources.items():
+                target = self.cache / layout.blob(sha256)
+                if source.is_relative_to(self._backend.scratch_root) and not source.is_symlink():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(source, target)
+                    kept.append((str(target), local_stamp(target).text, sha256))
+        self._verified.remember(kept)
+
+    def _publish(self, manifest: Manifest) -> Manifest:
+        path = layout.manifest(manifest.pipeline, manifest.stage, manifest.fingerprint)
+        data = manifest.to_json().encode()
+        if self._backend.create(path, data):
+            return manifest
+        try:
+            standing = self._parse(path, self._backend.read_many([path]).get(path, b""))
+        except DamagedArtifactError as error:
+            _log.warning("Replaced: %s", error)
+        else:
+            damage = self._damage(standing.files)
+            if not damage:
+                return standing
+            _log.warning("Replaced the manifest %s: of its files, %s", path, "; ".join(damage.values()))
+        self._backend.replace(path, data)
+        return manifest
+
+    def _parse(self, path: str, data: bytes) -> Manifest:
+        try:
+            manifest = Manifest.from_json(data)
+        except DamagedArtifactError as error:
+            raise DamagedArtifactError(
+                "The manifest is damaged.", where=self._backend.place(path), got=error.got, fix="run the stage again"
+            ) from error
+        if layout.manifest(manifest.pipeline, manifest.stage, manifest.fingerprint) != path:
+            raise DamagedArtifactError(
+                "The manifest is another artifact's.", where=self._backend.place(path), fix="run the stage again"
+            )
+        return manifest
+
+    def _damage(self, files: Iterable[ArtifactFile]) -> dict[str, str]:
+        """What is wrong with each damaged file, by SHA-256. Files that have not changed since are not read again."""
+        files = list(files)
+        paths = {layout.blob(file.sha256): file for file in files}
+        stamps = self._backend.stamps(list(paths))
+        places = {self._backend.place(path): stamp.text for path, stamp in stamps.items() if stamp.text}
+        known = self._verified.known(places)
+        damage: dict[str, str] = {}
+        unsure = []
+        for path, file in paths.items():
+            if path not in stamps:
+                damage[file.sha256] = "is missing"
+            elif stamps[path].size != file.size:
+                damage[file.sha256] = f"has {stamps[path].size} bytes, not {file.size}"
+            elif known.get(self._backend.place(path)) != file.sha256:
+                unsure.append(path)
+        read = self._backend.digests(unsure)
+        for path in unsure:
+            if read.get(path) != paths[path].sha256:
+                damage[paths[path].sha256] = f"hashes to {read.get(path, 'nothing: it is gone')}"
+        self._remember((path, stamps[path], paths[path].sha256) for path in unsure if paths[path].sha256 not in damage)
+        return damage
+
+    def _remember(self, rows: Iterable[tuple[str, Stamp, str]]) -> None:
+        self._verified.remember((self._backend.place(path), stamp.text, sha) for path, stamp, sha in rows if stamp.text)
+
+    def _is_whole(self, copy: Path, file: ArtifactFile) -> bool:
+        try:
+            stamp = local_stamp(copy)
+        except FileNotFoundError:
+            return False
+        if stamp.size != file.size:
+            return False
+        if self._verified.known({str(copy): stamp.text}).get(str(copy)) == file.sha256:
+            return True
+        if digest(copy) != file.sha256:
+            return False
+        self._verified.remember([(str(copy), stamp.text, file.sha256)])
+        return True
+
+
+def _files(files: Mapping[str, Path], described: Mapping[Path, tuple[str, int]]) -> tuple[ArtifactFile, ...]:
+    for name in files:
+        layout.check_file_name(name)
+    return tuple(
+        ArtifactFile(name=name, sha256=described[path][0], size=described[path][1])
+        for name, path in sorted(files.items())
+    )
+
+
+def _describe(path: Path) -> tuple[str, int]:
+    return digest(path), path.stat().st_size
+
+
+def _parallel(work: Callable[[Path], Any], items: Sequence[Path]) -> list[Any]:
+    if len(items) < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(work, items))
+
+
+def _warn(manifest: Manifest, file: ArtifactFile, what: str) -> None:
+    name = "/".join(filter(None, (manifest.pipeline, manifest.stage, manifest.batch, manifest.fingerprint)))
+    _log.warning("Taken as missing, and will be built again: %s, whose file %s %s", name, file.name, what)
+
+
+def _damaged(file: ArtifactFile, where: str, what: str) -> DamagedArtifactError:
+    return DamagedArtifactError(
+        f"The file {file.name} of an artifact {what}.",
+        where=where,
+        got=f"wanted {file.sha256}",
+        fix="run the stage again",
+    )
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder even where a body has made parts of it read-only."""
+
+    def make_writable(function: Callable[..., Any], path: str, error: Any) -> None:
+        if isinstance(error[1], FileNotFoundError):
+            return
+        os.chmod(os.path.dirname(path), stat.S_IRWXU)
+        os.chmod(path, stat.S_IRWXU)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+
+    shutil.rmtree(folder, onerror=make_writable)
