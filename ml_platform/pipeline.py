@@ -173,6 +173,7 @@ class Recipe:
         batch_size: rows an optimizer step, over all processes together.
         warmup: share of the steps, 0 to 1.
         processes: how many ranks train together. Part of the topology, so of the model's fingerprint.
+        threads: of each process, on a CPU. Part of the topology too: sums of floats depend on it.
         seed: of every random number.
     """
 
@@ -186,13 +187,14 @@ class Recipe:
     batch_size: int = 1024
     warmup: float = 0.05
     processes: int = 2
+    threads: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_named("Recipe.model", self.model)
         if self.loss is not None:
             check_named("Recipe.loss", self.loss)
-        for name in ("epochs", "batch_size", "processes"):
+        for name in ("epochs", "batch_size", "processes", "threads"):
             if getattr(self, name) < 1:
                 raise DeclarationError(f"`{name}` must be at least 1.", where="Recipe", got=getattr(self, name))
         if self.batch_size % self.processes:

@@ -73,6 +73,9 @@ class Launcher(Protocol):
             TrainingError: a job of that name has another specification; the message says what differs.
         """
 
+    def remove(self, name: str) -> bool:
+        """Forget a job whose result was taken. False where it runs."""
+
 
 def run(
     launcher: Launcher,

@@ -1,0 +1,45 @@
+"""What Dagster loads: every pipeline's assets, checks and job, and the resources. Composes, and does nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import dagster as dg
+from dagster_pyspark import LazyPySparkResource
+
+from ml_platform.discovery import pipelines
+from ml_platform.pipeline import Pipeline
+from ml_platform.registry.tracking import MlflowResource
+from ml_platform.settings import Settings, settings
+from ml_platform.stages.assets import build_assets, build_chain_job
+from ml_platform.stages.resources import PlatformResource
+from ml_platform.stages.spark import spark_config
+
+
+def build_definitions(declared: Iterable[Pipeline], settings: Settings) -> dg.Definitions:
+    """Definitions of these pipelines, under these settings."""
+    declared = list(declared)
+    return dg.Definitions(
+        assets=[asset for pipeline in declared for asset in build_assets(pipeline)],
+        jobs=[build_chain_job(pipeline) for pipeline in declared],
+        resources=build_resources(settings),
+        # Stages hand over references and start their own processes where they need them: a process a step would cost
+        # 1.5 s each, and a JVM for each that touches Spark.
+        executor=dg.in_process_executor,
+    )
+
+
+def build_resources(settings: Settings) -> dict[str, object]:
+    """What steps ask for by name."""
+    return {
+        "platform": PlatformResource.of(settings),
+        "spark": LazyPySparkResource(
+            spark_config=spark_config(
+                master=settings.spark_master, memory=settings.spark_memory, scratch=settings.home / "spark"
+            )
+        ),
+        "mlflow": MlflowResource(tracking_uri=settings.mlflow),
+    }
+
+
+defs = build_definitions(pipelines(settings()).values(), settings())

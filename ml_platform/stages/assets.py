@@ -1,0 +1,197 @@
+"""A pipeline's stages as Dagster assets, and the job that carries the whole chain out in one run.
+
+The partitioned stages of a pipeline are one Dagster op, so a partition range or a backfill is one run with one Spark
+session. Dagster gives all partitions of such a step one data version and one set of checks, unless the step logs an
+event for each, which it does. A single partition and the unpartitioned stages yield their results in the usual way.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster_pyspark import LazyPySparkResource
+
+from ml_platform.pipeline import DailyBatches, Pipeline
+from ml_platform.registry.tracking import MlflowResource
+from ml_platform.stages import stages_of
+from ml_platform.stages.resources import PlatformResource, bench_of
+from ml_platform.stages.stage import Stage
+from ml_platform.stages.step import StageRun
+
+if TYPE_CHECKING:
+    from ml_platform.stages.chain import Chain
+
+MAX_RUNTIME_TAG = "dagster/max_runtime"
+
+
+def partitions_of(pipeline: Pipeline) -> dg.PartitionsDefinition[str]:
+    """One partition a batch."""
+    batches = pipeline.batches
+    if not isinstance(batches, DailyBatches):
+        return dg.DynamicPartitionsDefinition(name=f"{pipeline.name}_batches")
+    # Dagster's end is the first day that is not included.
+    end = dt.date.fromisoformat(batches.end) + dt.timedelta(days=1) if batches.end else None
+    return dg.DailyPartitionsDefinition(
+        start_date=batches.start, end_date=end.isoformat() if end else None, timezone=batches.timezone
+    )
+
+
+def build_assets(pipeline: Pipeline) -> list[dg.AssetsDefinition]:
+    """All assets of a pipeline."""
+    stages = list(stages_of(pipeline).values())
+    partitioned = [stage for stage in stages if stage.partitioned]
+    whole = [stage for stage in stages if not stage.partitioned]
+    return [_batch_assets(pipeline, partitioned), *(_whole_asset(stage) for stage in whole)]
+
+
+def _spec(stage: Stage, **more: Any) -> dg.AssetSpec:
+    pipeline = stage.pipeline
+    return dg.AssetSpec(
+        key=[pipeline.name, stage.name],
+        deps=[[pipeline.name, upstream] for upstream in stage.upstream],
+        description=stage.description,
+        group_name=pipeline.name,
+        owners=list(pipeline.owners),
+        tags={**pipeline.tags, "ml_platform/task": pipeline.task},
+        kinds=set(stage.kinds),
+        code_version=stage.code().value,
+        **more,
+    )
+
+
+def _check_specs(stage: Stage, partitions: dg.PartitionsDefinition[str] | None) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(
+            name=check.name,
+            asset=[stage.pipeline.name, stage.name],
+            description=check.description,
+            blocking=check.blocking,
+            partitions_def=partitions,
+        )
+        for check in stage.checks()
+    ]
+
+
+def _batch_assets(pipeline: Pipeline, stages: Sequence[Stage]) -> dg.AssetsDefinition:
+    partitions = partitions_of(pipeline)
+
+    @dg.multi_asset(
+        name=f"{pipeline.name}__batches",
+        specs=[_spec(stage, skippable=True) for stage in stages],
+        check_specs=[spec for stage in stages for spec in _check_specs(stage, partitions)],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        can_subset=True,
+    )
+    def batches(
+        context: dg.AssetExecutionContext,
+        platform: PlatformResource,
+        spark: LazyPySparkResource,
+        mlflow: MlflowResource,
+    ) -> Iterator[Any]:
+        chain = platform.chain(pipeline, context.instance)
+        keys = list(context.partition_keys)
+        with bench_of(chain, context, spark, mlflow) as bench:
+            for stage in stages:
+                if chain.published.key(stage.name) not in context.selected_asset_keys:
+                    continue
+                run = StageRun(stage, bench, keys, again=True)
+                if len(keys) == 1:
+                    for result in run.results():
+                        yield from run.publisher.results(result)
+                else:
+                    run.log_all()
+                if failure := run.refuse():
+                    raise failure
+
+    return batches
+
+
+def _whole_asset(stage: Stage) -> dg.AssetsDefinition:
+    @dg.multi_asset(name=f"{stage.pipeline.name}__{stage.name}", specs=[_spec(stage)], check_specs=_check_specs(stage, None))
+    def whole(
+        context: dg.AssetExecutionContext,
+        platform: PlatformResource,
+        spark: LazyPySparkResource,
+        mlflow: MlflowResource,
+    ) -> Iterator[Any]:
+        chain = platform.chain(stage.pipeline, context.instance)
+        with bench_of(chain, context, spark, mlflow) as bench:
+            run = StageRun(chain.stages[stage.name], bench, None, again=True)
+            for result in run.results():
+                yield from run.publisher.results(result)
+        if failure := run.refuse():
+            raise failure
+
+    return whole
+
+
+class ChainConfig(dg.Config):
+    """What to run: all batches and all stages, unless named."""
+
+    batches: list[str] | None = None
+    stages: list[str] | None = None
+
+
+def chain_job_name(pipeline: Pipeline) -> str:
+    """The job that carries the whole chain out."""
+    return f"{pipeline.name}_chain"
+
+
+def build_chain_job(pipeline: Pipeline) -> dg.JobDefinition:
+    """The whole chain in one run: what is fresh is skipped, what is known is published again, the rest is built."""
+    stages = list(stages_of(pipeline).values())
+
+    @dg.config_mapping  # type: ignore[untyped-decorator,unused-ignore]
+    def everywhere(config: ChainConfig) -> dict[str, Any]:
+        given = {"config": {"batches": config.batches, "stages": config.stages}}
+        return {"ops": {stage.name: given for stage in stages}}
+
+    @dg.job(
+        name=chain_job_name(pipeline),
+        description=f"Brings every stage of {pipeline.name} up to date, over all batches, in one run.",
+        config=everywhere,
+        executor_def=dg.in_process_executor,
+        tags={MAX_RUNTIME_TAG: 24 * 3600},
+    )
+    def chain() -> None:
+        done: list[Any] = []
+        for stage in stages:
+            done = [_chain_op(pipeline, stage.name)(done)]
+
+    return chain
+
+
+def _chain_op(pipeline: Pipeline, name: str) -> dg.OpDefinition:
+    @dg.op(name=name, ins={"before": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
+    def step(
+        context: dg.OpExecutionContext,
+        config: ChainConfig,
+        platform: PlatformResource,
+        spark: LazyPySparkResource,
+        mlflow: MlflowResource,
+    ) -> None:
+        if config.stages is not None and name not in config.stages:
+            return
+        chain = platform.chain(pipeline, context.instance)
+        register_batches(chain, context.instance)
+        with bench_of(chain, context, spark, mlflow) as bench:
+            run = StageRun(chain.stages[name], bench, config.batches, again=False)
+            run.log_all()
+        if failure := run.refuse():
+            raise failure
+
+    return step
+
+
+def register_batches(chain: Chain, instance: dg.DagsterInstance) -> None:
+    """Make free-form batches that have landed known to Dagster as partitions. Daily ones exist by themselves."""
+    partitions = partitions_of(chain.pipeline)
+    if isinstance(partitions, dg.DynamicPartitionsDefinition):
+        assert partitions.name is not None
+        known = set(instance.get_dynamic_partitions(partitions.name))
+        if new := sorted(set(chain.batches()) - known):
+            instance.add_dynamic_partitions(partitions.name, new)

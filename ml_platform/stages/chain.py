@@ -1,0 +1,198 @@
+"""One pipeline as it stands: which artifact every stage of every batch should be, and whether it is there.
+
+An artifact's expected name follows from the landing place down: a stage's fingerprint is the hash of its code version
+and its inputs' data versions, and the store knows what became of a fingerprint. What is published is asked of Dagster,
+whose event log is the one record of it. So nothing here can disagree with the UI, and a fresh machine with an old
+store finds everything that was ever built.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ml_platform.errors import RefusedError
+from ml_platform.stages.stage import UNPARTITIONED, Stage, Work
+from ml_platform.store.manifest import Manifest
+from ml_platform.versions.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from ml_platform.landing import LandedFile, Landing
+    from ml_platform.pipeline import Pipeline
+    from ml_platform.settings import Settings
+    from ml_platform.stages.digests import Digests
+    from ml_platform.stages.published import Published
+    from ml_platform.store import Store
+
+RAW_BATCH = "raw_batch"
+
+
+class State(enum.StrEnum):
+    """How one artifact stands."""
+
+    FRESH = "fresh"
+    """Built, and published in this Dagster instance."""
+    KNOWN = "known"
+    """Built before, here or elsewhere, but something else is published."""
+    STALE = "stale"
+    """Must be built: no artifact has its fingerprint."""
+    REJECTED = "rejected"
+    """A gate refused exactly this data; nothing is to be done but other data or a waiver."""
+    BLOCKED = "blocked"
+    """Cannot be built now: an input is missing, rejected or not yet built."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """How one artifact stands and why. `work` is what building it takes; None where it is blocked."""
+
+    state: State
+    reason: str = ""
+    work: Work | None = None
+    manifest: Manifest | None = None
+
+
+@dataclass(kw_only=True)
+class Chain:
+    """A pipeline's stages over a landing place, a store and what Dagster has published."""
+
+    pipeline: Pipeline
+    settings: Settings
+    store: Store
+    landing: Landing
+    digests: Digests
+    published: Published
+    stages: Mapping[str, Stage] = field(default_factory=dict)
+    _known: dict[tuple[str, str], Manifest] = field(default_factory=dict)
+    _listed: dict[str, Mapping[str, LandedFile]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            from ml_platform.stages import stages_of
+
+            self.stages = stages_of(self.pipeline)
+
+    def statuses(self, name: str, batches: Sequence[str] | None = None) -> dict[str, Status]:
+        """How a stage's artifacts stand, by batch (all that exist, unless named); key "" for an unpartitioned one."""
+        stage = self.stages[name]
+        wanted = (UNPARTITIONED,) if not stage.partitioned else tuple(batches) if batches is not None else self.batches()
+        if not wanted:
+            return {}
+        inputs = stage.inputs(self, wanted)
+        code = stage.code().value
+        prints = {b: fingerprint(code, i) for b, i in inputs.items() if not isinstance(i, str)}
+        known = self.lookup(name, prints.values())
+        published = self.published.versions(name)
+        result: dict[str, Status] = {}
+        for batch in wanted:
+            given = inputs[batch]
+            if isinstance(given, str):
+                result[batch] = Status(state=State.BLOCKED, reason=given)
+                continue
+            manifest = known.get(prints[batch])
+            work = Work(batch=batch, inputs=given, manifests={}, fingerprint=prints[batch])
+            if manifest is None:
+                state, reason = State.STALE, "not built for this code and these inputs"
+            elif manifest.verdict == "rejected":
+                state, reason = State.REJECTED, str(manifest.facts.get("reason", "rejected"))
+            elif published.get(batch) == manifest.data_version:
+                state, reason = State.FRESH, ""
+            else:
+                state, reason = State.KNOWN, "built before"
+            result[batch] = Status(state=state, reason=reason, work=work, manifest=manifest)
+        return result
+
+    def settled(self, name: str, batches: Sequence[str]) -> dict[str, Manifest | str]:
+        """The artifacts that a later stage may read, by batch; or why it may not, and what to do.
+
+        A partitioned stage's artifact must be built by the present code from the present inputs, accepted, and
+        published: so a rejected batch is refused whoever asks, and one training set never mixes two versions of the
+        feature code. `raw_batch` is the archive: what was taken stays readable whatever becomes of the landed file.
+        """
+        if not self.stages[name].partitioned:
+            return dict.fromkeys(batches, self._settled_one(name))
+        if name == RAW_BATCH:
+            return self._archived(batches)
+        return {batch: self._judge(name, batch, status) for batch, status in self.statuses(name, batches).items()}
+
+    def _archived(self, batches: Sequence[str]) -> dict[str, Manifest | str]:
+        """Snapshots are named by their content alone, so what Dagster has published leads straight to them."""
+        code = self.stages[RAW_BATCH].code().value
+        versions = self.published.versions(RAW_BATCH)
+        prints = {b: fingerprint(code, {f"landing/{b}": versions[b]}) for b in batches if b in versions}
+        known = self.lookup(RAW_BATCH, prints.values())
+        where = f"{self.pipeline.name}/{RAW_BATCH}"
+        return {
+            batch: known.get(prints.get(batch, "")) or f"{where} of {batch} has not been taken: materialize it first."
+            for batch in batches
+        }
+
+    def _settled_one(self, name: str) -> Manifest | str:
+        """An unpartitioned stage's published artifact: frozen and complete, even if something newer could be built."""
+        print_ = self.published.fingerprint(name)
+        manifest = self.lookup(name, [print_]).get(print_) if print_ else None
+        if manifest is not None:
+            return manifest
+        status = self.statuses(name)[UNPARTITIONED]
+        if status.state is State.REJECTED:
+            return f"{name} was rejected: {status.reason}"
+        return f"{name} has not been materialized: materialize it first"
+
+    def _judge(self, name: str, batch: str, status: Status) -> Manifest | str:
+        where = f"{self.pipeline.name}/{name} of {batch}"
+        if status.state is State.FRESH:
+            assert status.manifest is not None
+            return status.manifest
+        if status.state is State.REJECTED:
+            return f"{where} was rejected: {status.reason}. Land the batch again with good data."
+        if status.state is State.BLOCKED:
+            return status.reason
+        return f"{where} is out of date ({status.reason}): materialize it first."
+
+    def input_manifests(self, inputs: Iterable[str]) -> dict[str, Manifest]:
+        """The artifacts behind input names ("stage" or "stage/batch"), which were settled before."""
+        by_stage: dict[str, list[str]] = {}
+        for name in inputs:
+            stage, _, batch = name.partition("/")
+            if stage in self.stages:
+                by_stage.setdefault(stage, []).append(batch)
+        result: dict[str, Manifest] = {}
+        for stage, batches in by_stage.items():
+            for batch, manifest in self.settled(stage, batches).items():
+                if isinstance(manifest, str):
+                    raise RefusedError(manifest, where=f"{self.pipeline.name}/{stage} {batch}".strip())
+                result[f"{stage}/{batch}" if batch else stage] = manifest
+        return result
+
+    def batches(self) -> tuple[str, ...]:
+        """Every batch that has landed or was ever taken, in name order."""
+        return tuple(sorted({*self.published.versions("raw_batch"), *self.landed()}))
+
+    def taken(self) -> tuple[str, ...]:
+        """Every batch of which a snapshot is published, in name order."""
+        return tuple(sorted(self.published.versions(RAW_BATCH)))
+
+    def landed(self) -> set[str]:
+        """Batches of which at least one source's file is in the landing place now."""
+        return {batch for source in self.pipeline.sources for batch in self.landing_files(source.name, source.format)}
+
+    def landing_files(self, feed: str, format_: str) -> Mapping[str, LandedFile]:
+        """What has landed of a feed, by batch (by name for references). Listed once in the life of this object."""
+        if feed not in self._listed:
+            self._listed[feed] = self.landing.files(self.pipeline, feed, format_)
+        return self._listed[feed]
+
+    def lookup(self, name: str, prints: Iterable[str]) -> dict[str, Manifest]:
+        """Manifests by fingerprint. Manifests never change, so each is read once; bytes are verified when used."""
+        prints = list(prints)
+        missing = [p for p in prints if (name, p) not in self._known]
+        if missing:
+            for print_, manifest in self.store.find_many(self.pipeline.name, name, missing).items():
+                self._known[(name, print_)] = manifest
+        return {p: self._known[(name, p)] for p in prints if (name, p) in self._known}
+
+    def committed(self, manifest: Manifest) -> None:
+        """Take note of an artifact that this process committed."""
+        self._known[(manifest.stage, manifest.fingerprint)] = manifest

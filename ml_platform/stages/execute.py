@@ -1,0 +1,173 @@
+"""Carry out one stage for many batches: look up, build what no artifact has, commit, publish.
+
+Whoever starts it (the UI, a sensor, the command line, CI), a body runs only for a fingerprint that the store does not
+know. One batch that fails does not stop the others.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from ml_platform.errors import PlatformError
+from ml_platform.stages.chain import State, Status
+from ml_platform.stages.stage import Bench, Outcome, Stage, Work
+from ml_platform.store.manifest import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+COMMITTED_TOGETHER = 25
+"""Artifacts of one chunk that share their flushes to disk. A stage whose bodies take long has chunks of one."""
+
+
+class Did(enum.StrEnum):
+    """What became of one artifact."""
+
+    BUILT = "built"
+    CACHED = "cached"
+    FRESH = "fresh"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One artifact after its stage: `reason` says why it was rejected, failed or blocked."""
+
+    batch: str
+    did: Did
+    manifest: Manifest | None = None
+    reason: str = ""
+
+
+def execute(
+    stage: Stage,
+    bench: Bench,
+    batches: Sequence[str] | None = None,
+    *,
+    on_total: Callable[[int], None] = lambda total: None,
+) -> Iterator[Result]:
+    """Carry out a stage. Yields one `Result` an artifact, each as soon as it is committed; the caller publishes it.
+
+    Args:
+        stage: which.
+        bench: what bodies use.
+        batches: which batches; all, when None.
+        on_total: told how many artifacts must be built, before the first body runs.
+    """
+    statuses = bench.chain.statuses(stage.name, batches)
+    stale = [batch for batch, status in statuses.items() if status.state is State.STALE]
+    on_total(len(stale))
+    for batch, status in statuses.items():
+        if status.state is State.KNOWN:
+            yield _restored(stage, bench, status)
+        elif status.state is not State.STALE:
+            yield _settled(batch, status)
+    for start in range(0, len(stale), stage.chunk):
+        yield from _build(stage, bench, [statuses[batch] for batch in stale[start : start + stage.chunk]])
+
+
+def _restored(stage: Stage, bench: Bench, status: Status) -> Result:
+    assert status.work is not None and status.manifest is not None
+    try:
+        stage.restore(bench, status.work, status.manifest)
+    except Exception as error:
+        bench.log.error(_explain(error))
+        return Result(batch=status.work.batch, did=Did.FAILED, reason=_short(error))
+    return _settled(status.work.batch, status)
+
+
+def _settled(batch: str, status: Status) -> Result:
+    did = {
+        State.FRESH: Did.FRESH,
+        State.KNOWN: Did.CACHED,
+        State.REJECTED: Did.REJECTED,
+        State.BLOCKED: Did.BLOCKED,
+    }[status.state]
+    return Result(batch=batch, did=did, manifest=status.manifest, reason=status.reason)
+
+
+def _build(stage: Stage, bench: Bench, statuses: Sequence[Status]) -> Iterator[Result]:
+    """Run the body once for a chunk. What it did not yield before an exception has failed with that exception."""
+    works = {status.work.batch: status.work for status in statuses if status.work is not None}
+    with bench.store.scratch() as scratch:
+        started = time.monotonic()
+        waiting: list[Outcome] = []
+        left = set(works)
+        try:
+            ready = [replace(work, manifests=bench.chain.input_manifests(work.inputs)) for work in works.values()]
+            for outcome in stage.build(replace(bench, scratch=scratch), ready):
+                waiting.append(outcome)
+                left.discard(outcome.batch)
+                if len(waiting) >= COMMITTED_TOGETHER:
+                    yield from _commit(stage, bench, works, waiting, (time.monotonic() - started) / len(waiting))
+                    waiting, started = [], time.monotonic()
+        except Exception as error:
+            if not left:
+                raise
+            bench.log.error(_explain(error))
+            failed = {batch: _short(error) for batch in sorted(left)}
+        else:
+            failed = {batch: "The stage made nothing of it." for batch in sorted(left)}
+        if waiting:
+            yield from _commit(stage, bench, works, waiting, (time.monotonic() - started) / len(waiting))
+        for batch, reason in failed.items():
+            yield Result(batch=batch, did=Did.FAILED, reason=reason)
+
+
+def _commit(
+    stage: Stage, bench: Bench, works: Mapping[str, Work], outcomes: Sequence[Outcome], seconds: float
+) -> Iterator[Result]:
+    """Commit outcomes together: flushing many files to disk at once costs little more than flushing one."""
+    good = [outcome for outcome in outcomes if not outcome.error]
+    drafts = [(_draft(stage, bench, works[o.batch], o, seconds), o.files) for o in good]
+    for manifest in bench.store.commit_many(drafts):
+        bench.chain.committed(manifest)
+        stage.committed(bench, works[manifest.batch])
+        rejected = manifest.verdict == "rejected"
+        yield Result(
+            batch=manifest.batch,
+            did=Did.REJECTED if rejected else Did.BUILT,
+            manifest=manifest,
+            reason=str(manifest.facts["reason"]) if rejected else "",
+        )
+    for outcome in outcomes:
+        if outcome.error:
+            bench.log.error(f"{stage.name} {outcome.batch}: {outcome.error}")
+            yield Result(batch=outcome.batch, did=Did.FAILED, reason=outcome.error)
+
+
+def _draft(stage: Stage, bench: Bench, work: Work, outcome: Outcome, seconds: float) -> Manifest:
+    facts = {**outcome.facts, "checks": [asdict(check) for check in outcome.checks]}
+    if outcome.rejected:
+        facts["reason"] = outcome.rejected
+    return Manifest(
+        pipeline=bench.pipeline.name,
+        stage=stage.name,
+        batch=outcome.batch,
+        fingerprint=work.fingerprint,
+        code_version=stage.code().value,
+        data_version=outcome.data_version,
+        inputs=work.inputs,
+        files=(),
+        facts=facts,
+        verdict=("rejected" if outcome.rejected else "accepted") if outcome.gated else "",
+        seconds=round(seconds, 3),
+        run_id=bench.context.run_id,
+    )
+
+
+def _explain(error: Exception) -> str:
+    """A platform error speaks for itself; anything else needs its traceback."""
+    return str(error) if isinstance(error, PlatformError) else "".join(traceback.format_exception(error))
+
+
+def _short(error: Exception) -> str:
+    return str(error) if isinstance(error, PlatformError) else f"{type(error).__name__}: {error}"

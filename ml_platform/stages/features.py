@@ -1,0 +1,162 @@
+"""features: the team's PySpark function over every accepted batch, many batches in one Spark job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ml_platform.errors import FeatureError
+from ml_platform.stages.shown import column_tables, sample_rows
+from ml_platform.stages.stage import Bench, Outcome, Stage, Work
+from ml_platform.store.manifest import Manifest
+from ml_platform.versions.code import CodeVersion, code_version
+from ml_platform.versions.fingerprint import short_hash
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ml_platform.stages.chain import Chain
+
+ENGINE_CODE = "ml_platform.stages.feature_job:compute"
+
+
+class Features(Stage):
+    """One artifact a batch: feature rows, label and keys, as Parquet."""
+
+    name = "features"
+    partitioned = True
+    kinds = ("pyspark", "parquet")
+    chunk = 500
+
+    @property
+    def description(self) -> str:
+        return (
+            f"One partition a batch, one row an example: {len(self.pipeline.features.numeric)} numeric and "
+            f"{len(self.pipeline.features.categorical)} categorical features, the label `{self.pipeline.label}` and "
+            f"the keys, computed by `{self.pipeline.features.function}`."
+        )
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        return ("validated_batch", *(reference.name for reference in self.pipeline.references))
+
+    def code(self) -> CodeVersion:
+        declared = self.pipeline.features
+        params = {
+            "numeric": declared.numeric,
+            "categorical": declared.categorical,
+            "keys": declared.keys,
+            "label": self.pipeline.label,
+            "task": self.pipeline.task,
+            "lookback": declared.lookback,
+        }
+        return code_version((declared.function, ENGINE_CODE), params=params, libraries=("pyspark",))
+
+    def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
+        """The batch's own validated rows, those of the accepted batches that it looks back on, and the references."""
+        references = {r.name: chain.settled(r.name, [""])[""] for r in self.pipeline.references}
+        if refused := [m for m in references.values() if isinstance(m, str)]:
+            return dict.fromkeys(batches, refused[0])
+        common = {name: m.data_version for name, m in references.items() if isinstance(m, Manifest)}
+        lookback = self.pipeline.features.lookback
+        known = chain.settled("validated_batch", sorted({*batches, *(chain.batches() if lookback else ())}))
+        accepted = sorted(b for b, m in known.items() if isinstance(m, Manifest))
+        result: dict[str, Mapping[str, str] | str] = {}
+        for batch in batches:
+            own = known[batch]
+            if isinstance(own, str):
+                result[batch] = own
+                continue
+            read = [batch, *earlier(accepted, batch, lookback)]
+            versions = {f"validated_batch/{b}": m.data_version for b in read if isinstance(m := known[b], Manifest)}
+            result[batch] = {**versions, **common}
+        return result
+
+    def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
+        try:
+            yield from self._compute(bench, works)
+        except FeatureError:
+            raise
+        except Exception as error:
+            # Spark names no batch when a row breaks it: halve until the bad one stands alone.
+            if len(works) == 1:
+                raise
+            bench.log.warning(f"features of {len(works)} batches failed together, trying halves: {error!r:.300}")
+            yield from self._halves(bench, works)
+
+    def _halves(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
+        middle = len(works) // 2
+        failures: list[Exception] = []
+        for half in (works[:middle], works[middle:]):
+            try:
+                yield from self._compute(bench, half)
+            except Exception as error:
+                failures.append(error)
+                if len(half) == 1:
+                    yield Outcome(batch=half[0].batch, error=f"{type(error).__name__}: {error}")
+                elif len(failures) == 2:
+                    # Both halves fail: it is the code or the cluster, not one batch.
+                    raise
+                else:
+                    yield from self._halves(bench, half)
+
+    def _compute(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
+        from ml_platform.stages.feature_job import compute
+        from ml_platform.versions.content import content_versions
+
+        written = compute(
+            bench.spark.spark_session,
+            self.pipeline,
+            self._inputs_on_disk(bench, works),
+            history={work.batch: _looked_back(work) for work in works},
+            references={
+                r.name: bench.store.path(works[0].manifests[r.name].file(f"{r.name}.parquet"))
+                for r in self.pipeline.references
+            },
+            out=bench.scratch / f"features-{short_hash([work.batch for work in works])}",
+            targets=[work.batch for work in works],
+        )
+        contents = content_versions(written)
+        for work in works:
+            paths = sorted(written[work.batch])
+            yield Outcome(
+                batch=work.batch,
+                data_version=contents[work.batch].data_version,
+                files={f"part-{number:05d}.parquet": path for number, path in enumerate(paths)},
+                facts={"rows": contents[work.batch].rows, "columns": _columns(paths[0])},
+            )
+
+    def _inputs_on_disk(self, bench: Bench, works: Sequence[Work]) -> dict[str, dict[str, Path]]:
+        found: dict[str, dict[str, Path]] = {}
+        for work in works:
+            for name, manifest in work.manifests.items():
+                stage, _, batch = name.partition("/")
+                if stage == "validated_batch" and batch not in found:
+                    found[batch] = {
+                        s.name: bench.store.path(manifest.file(f"{s.name}.parquet")) for s in self.pipeline.sources
+                    }
+        return found
+
+    def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
+        return {
+            "dagster/row_count": manifest.facts["rows"],
+            **column_tables({"features": manifest.facts["columns"]}),
+            "sample": sample_rows(chain.store.path(manifest.files[0])),
+        }
+
+
+def earlier(accepted: Sequence[str], batch: str, count: int) -> list[str]:
+    """The `count` accepted batches before `batch`, nearest first. `accepted` is in name order."""
+    before = [name for name in accepted if name < batch]
+    return before[-count:][::-1] if count else []
+
+
+def _looked_back(work: Work) -> list[str]:
+    names = [name.partition("/")[2] for name in work.inputs if name.startswith("validated_batch/")]
+    return sorted((name for name in names if name != work.batch), reverse=True)
+
+
+def _columns(path: Path) -> list[list[str]]:
+    import pyarrow.parquet as pq
+
+    return [[field.name, str(field.type)] for field in pq.read_schema(path)]

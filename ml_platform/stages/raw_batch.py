@@ -1,0 +1,101 @@
+"""raw_batch: a snapshot of the bytes that landed. The archive from which everything else can be rebuilt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml_platform.errors import LandingError
+from ml_platform.stages.stage import Bench, Outcome, Stage, Work
+from ml_platform.versions.code import CodeVersion, code_version
+from ml_platform.versions.fingerprint import short_hash
+
+if TYPE_CHECKING:
+    from ml_platform.landing import LandedFile
+    from ml_platform.pipeline import Reference, Source
+    from ml_platform.stages.chain import Chain
+    from ml_platform.store.manifest import Manifest
+
+
+class RawBatch(Stage):
+    """One artifact a batch: every source's file, byte for byte."""
+
+    name = "raw_batch"
+    partitioned = True
+    kinds = ("file",)
+    chunk = 100
+
+    @property
+    def description(self) -> str:
+        sources = ", ".join(source.name for source in self.pipeline.sources)
+        return f"One partition a batch: the files that landed ({sources}), byte for byte. Nothing is read into them yet."
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        return ()
+
+    def code(self) -> CodeVersion:
+        return code_version((), params={"layout": 1, "sources": [s.name for s in self.pipeline.sources]}, libraries=())
+
+    def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
+        """A batch is complete when every source has landed. Its input is the content of its files."""
+        files = self.landed(chain)
+        found: dict[str, Mapping[str, str] | str] = {}
+        complete: list[str] = []
+        for batch in batches:
+            missing = [source.name for source in self.pipeline.sources if batch not in files[source.name]]
+            if missing:
+                found[batch] = _incomplete(chain, batch, missing, self.pipeline.sources)
+            else:
+                complete.append(batch)
+        wanted = [files[source.name][batch] for batch in complete for source in self.pipeline.sources]
+        digests = chain.digests.of(wanted)
+        for batch in complete:
+            by_source = {s.name: digests[files[s.name][batch].url] for s in self.pipeline.sources}
+            bad = [str(digest) for digest in by_source.values() if isinstance(digest, LandingError)]
+            found[batch] = bad[0] if bad else {f"landing/{batch}": short_hash(by_source)}
+        return {batch: found[batch] for batch in batches}
+
+    def landed(self, chain: Chain) -> dict[str, Mapping[str, LandedFile]]:
+        """Landed files by source, then batch."""
+        return {source.name: chain.landing_files(source.name, source.format) for source in self.pipeline.sources}
+
+    def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
+        files = self.landed(bench.chain)
+        for work in works:
+            yield snapshot(bench, work, {s.name: files[s.name][work.batch] for s in self.pipeline.sources}, self.pipeline.sources)
+
+    def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
+        return {"files": {file.name: f"{file.size} bytes, SHA-256 {file.sha256[:12]}" for file in manifest.files}}
+
+
+def snapshot(
+    bench: Bench, work: Work, landed: Mapping[str, LandedFile], feeds: Sequence[Source | Reference]
+) -> Outcome:
+    """Copy one batch's files. What changed since it was listed is left for the next run to take."""
+    files: dict[str, Path] = {}
+    digests: dict[str, str] = {}
+    for feed in feeds:
+        target = bench.scratch / f"{hashlib.sha256(f'{work.batch}/{feed.name}'.encode()).hexdigest()}"
+        try:
+            digests[feed.name] = bench.landing.snapshot(landed[feed.name], target)
+        except LandingError as error:
+            return Outcome(batch=work.batch, error=str(error))
+        files[file_name(feed)] = target
+    version = short_hash(digests)
+    if version not in work.inputs.values():
+        return Outcome(batch=work.batch, error="A file changed while it was taken: run again to take what is there now.")
+    facts = {"landed": {name: file.url for name, file in landed.items()}}
+    return Outcome(batch=work.batch, data_version=version, files=files, facts=facts)
+
+
+def file_name(feed: Source | Reference) -> str:
+    """The name of a feed's file inside an artifact of landed bytes."""
+    return f"{feed.name}.{feed.format}"
+
+
+def _incomplete(chain: Chain, batch: str, missing: Sequence[str], sources: Sequence[Source]) -> str:
+    names = ", ".join(f"{s.name}/{batch}.{s.format}" for s in sources if s.name in missing)
+    return f"batch {batch} is incomplete: {', '.join(missing)} has not landed. Put {names} into {chain.settings.landing}."

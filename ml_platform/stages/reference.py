@@ -1,0 +1,92 @@
+"""References: slowly changing tables that every batch may read. Snapshot and gate in one unpartitioned asset each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ml_platform.errors import LandingError
+from ml_platform.pipeline import Pipeline, Reference
+from ml_platform.stages import gated
+from ml_platform.stages.raw_batch import file_name, snapshot
+from ml_platform.stages.shown import column_tables, sample_rows
+from ml_platform.stages.stage import UNPARTITIONED, Bench, Check, Outcome, Stage, Work
+from ml_platform.stages.validated_batch import GATE_CODE, GATE_LIBRARIES, short_report
+from ml_platform.versions.code import CodeVersion, code_version
+from ml_platform.versions.fingerprint import short_hash
+
+if TYPE_CHECKING:
+    from ml_platform.stages.chain import Chain
+    from ml_platform.store.manifest import Manifest
+
+FOLDER = "references"
+
+
+class ReferenceTable(Stage):
+    """One artifact: the landed bytes, their canonical Parquet, and the gate's report."""
+
+    kinds = ("parquet", "pandera")
+
+    def __init__(self, pipeline: Pipeline, reference: Reference) -> None:
+        super().__init__(pipeline)
+        self.reference = reference
+        self.name = reference.name
+
+    @property
+    def description(self) -> str:
+        return f"The whole table `{self.name}`, unpartitioned: a snapshot of what landed, checked against its schema."
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        return ()
+
+    def code(self) -> CodeVersion:
+        return code_version((GATE_CODE, self.reference.schema), params={}, libraries=GATE_LIBRARIES)
+
+    def checks(self) -> tuple[Check, ...]:
+        return gated.gate_checks()
+
+    def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
+        landed = chain.landing_files(FOLDER, self.reference.format).get(self.name)
+        if landed is None:
+            name = f"{FOLDER}/{self.name}.{self.reference.format}"
+            return {UNPARTITIONED: f"reference {self.name} has not landed. Put {name} into {chain.settings.landing}."}
+        digest = chain.digests.of([landed])[landed.url]
+        if isinstance(digest, LandingError):
+            return {UNPARTITIONED: str(digest)}
+        return {UNPARTITIONED: {"landing": short_hash({self.name: digest})}}
+
+    def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
+        (work,) = works
+        landed = bench.chain.landing_files(FOLDER, self.reference.format)[self.name]
+        taken = snapshot(bench, work, {self.name: landed}, [self.reference])
+        if taken.error:
+            yield taken
+            return
+        raw = taken.files[file_name(self.reference)]
+        reports, files = gated.check_feeds([self.reference], {self.name: raw}, bench.scratch, bench.settings.gate_memory)
+        reason = gated.reason_of(reports)
+        evidence = bench.scratch / "report.json"
+        evidence.write_text(short_report(reports))
+        if reason:
+            version = short_hash({"rejected": reason, **work.inputs})
+        else:
+            from ml_platform.versions.content import content_versions
+
+            version = content_versions({n: [p] for n, p in files.items()})[f"{self.name}.parquet"].data_version
+        yield Outcome(
+            batch=UNPARTITIONED,
+            data_version=version,
+            files={f"landed/{file_name(self.reference)}": raw, "report.json": evidence, **files},
+            facts={**taken.facts, **gated.facts_of(reports)},
+            checks=gated.check_results(reports),
+            rejected=reason,
+            gated=True,
+        )
+
+    def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
+        return {
+            "dagster/row_count": manifest.facts["rows"][self.name],
+            **column_tables(manifest.facts["columns"]),
+            "sample": sample_rows(chain.store.path(manifest.file(f"{self.name}.parquet"))),
+        }

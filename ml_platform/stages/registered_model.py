@@ -1,0 +1,161 @@
+"""registered_model: the gates' last word, then a version in MLflow's registry under the alias `champion`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml_platform.stages.baseline import settled_inputs
+from ml_platform.stages.evaluation import failed_gates, plots_of
+from ml_platform.stages.stage import UNPARTITIONED, Bench, Check, CheckResult, Outcome, Stage, Work
+from ml_platform.stages.trained_model import model_folder
+from ml_platform.stages.training_set import TrainingList
+from ml_platform.store.manifest import Manifest
+from ml_platform.versions.code import CodeVersion, code_version
+from ml_platform.versions.fingerprint import short_hash
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ml_platform.registry.models import RegisteredVersion
+    from ml_platform.stages.chain import Chain
+
+GATES_PASSED = "gates_passed"
+EXAMPLE_ROWS = 5
+RECORD_FILE = "registered.json"
+
+
+class RegisteredModel(Stage):
+    """One artifact: which registered version the model is. A model that misses a gate is never registered."""
+
+    name = "registered_model"
+    kinds = ("mlflow",)
+
+    @property
+    def description(self) -> str:
+        return (
+            f"Unpartitioned: the version of `{self.pipeline.name}` in MLflow's registry. One version per distinct "
+            f"model; load it with mlflow.pyfunc.load_model('models:/{self.pipeline.name}@champion')."
+        )
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        return ("trained_model", "evaluation")
+
+    def code(self) -> CodeVersion:
+        return code_version((), params={"gates": [str(gate) for gate in self.pipeline.gates]}, libraries=())
+
+    def checks(self) -> tuple[Check, ...]:
+        return (Check(name=GATES_PASSED, description="Did the model pass every metric gate and the sanity check?"),)
+
+    def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
+        """The model, its evaluation, and which registry it is for: another one has other versions."""
+        given = settled_inputs(chain, self.upstream)[UNPARTITIONED]
+        if isinstance(given, str):
+            return {UNPARTITIONED: given}
+        return {UNPARTITIONED: {**given, "registry": short_hash(chain.settings.mlflow)}}
+
+    def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
+        (work,) = works
+        failed = failed_gates(work.manifests["evaluation"])
+        check = CheckResult(name=GATES_PASSED, passed=not failed, description="; ".join(failed))
+        version = self._register(bench, work.manifests, register=not failed)
+        record = bench.scratch / RECORD_FILE
+        facts = _facts(version) if version else {}
+        record.write_text(json.dumps(facts, indent=1, sort_keys=True))
+        yield Outcome(
+            batch=UNPARTITIONED,
+            data_version=short_hash({"name": self.pipeline.name, "model": work.inputs["trained_model"], "failed": failed}),
+            files={RECORD_FILE: record},
+            facts=facts,
+            checks=[check],
+            rejected="The model is not registered: " + "; ".join(failed) if failed else "",
+            gated=True,
+        )
+
+    def restore(self, bench: Bench, work: Work, manifest: Manifest) -> None:
+        """Back at an earlier model: its version is there, and the alias must point at it again."""
+        self._register(bench, bench.chain.input_manifests(work.inputs), register=True)
+
+    def _register(self, bench: Bench, inputs: Mapping[str, Manifest], *, register: bool) -> RegisteredVersion | None:
+        """Log all there is to know into the model's MLflow run; then register it. Doing it again changes nothing."""
+        trained, evaluation = inputs["trained_model"], inputs["evaluation"]
+        training_set = bench.chain.lookup("training_set", [bench.chain.published.fingerprint("training_set") or ""])
+        with bench.mlflow.tracked_run(
+            bench.context,
+            experiment=self.pipeline.name,
+            fingerprint=trained.fingerprint,
+            run_name=run_name(self.pipeline.name, trained.fingerprint),
+        ) as run:
+            run.log_params(mlflow_params(self))
+            run.log_series(loss_series(trained.facts["history"]))
+            run.log_metrics(evaluation.facts["metrics"])
+            run.log_metrics({f"baseline_{name}": value for name, value in evaluation.facts["baseline"].items()})
+            plots = plots_of(evaluation)
+            run.log_artifacts({name: bench.store.read_bytes(file) for name, file in plots.items()})
+            if not register:
+                return None
+            from ml_platform.registry.models import register as register_version
+
+            return register_version(
+                self.pipeline,
+                model_folder(bench.store, trained, bench.scratch / f"model-{trained.fingerprint}"),
+                connection=run.connection,
+                run_id=run.run_id,
+                fingerprint=trained.fingerprint,
+                data_version=trained.data_version,
+                input_example=self._example(bench, next(iter(training_set.values()))),
+                metrics=evaluation.facts["metrics"],
+                tags={
+                    "ml_platform.training_set": trained.inputs["training_set"],
+                    "ml_platform.evaluation": evaluation.data_version,
+                    "ml_platform.code_version": trained.code_version,
+                    "ml_platform.dagster_run": bench.context.run_id,
+                },
+            )
+
+    def _example(self, bench: Bench, training_set: Manifest) -> pd.DataFrame:
+        import pyarrow.parquet as pq
+
+        listed = TrainingList.load(bench.store, training_set)
+        paths: list[Path] = TrainingList.paths(bench.store, [m for m in listed.holdout if m.rows][:1])
+        with pq.ParquetFile(paths[0]) as file:
+            batch = next(file.iter_batches(batch_size=EXAMPLE_ROWS, columns=list(self.pipeline.features.columns)))
+        return batch.to_pandas()
+
+    def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
+        facts = manifest.facts
+        shown = {"model": facts["uri"], "version": facts["version"], "aliases": ", ".join(facts["aliases"])}
+        return {**shown, "mlflow run": facts["run_id"], "load it with": f"mlflow.pyfunc.load_model({facts['uri']!r})"}
+
+
+def _facts(version: RegisteredVersion) -> dict[str, Any]:
+    return {
+        "name": version.name,
+        "version": version.version,
+        "uri": version.uri,
+        "aliases": list(version.aliases),
+        "run_id": version.run_id,
+    }
+
+
+def run_name(pipeline: str, fingerprint: str) -> str:
+    """What a model's MLflow run is called."""
+    return f"{pipeline}-{fingerprint[:8]}"
+
+
+def mlflow_params(stage: Stage) -> dict[str, object]:
+    """The recipe as MLflow's parameters."""
+    recipe = asdict(stage.pipeline.recipe)
+    nested = {"hyperparameters", "optimizer_options"}
+    flat = {name: value for name, value in recipe.items() if name not in nested}
+    return flat | {key: value for name in nested for key, value in recipe[name].items()}
+
+
+def loss_series(history: Mapping[str, Any]) -> dict[str, list[float]]:
+    """What was measured in each epoch, as MLflow's metrics."""
+    names = ("train_loss", "learning_rate", "samples_per_second")
+    return {name: [epoch[name] for epoch in history["epochs"]] for name in names}

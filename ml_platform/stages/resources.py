@@ -1,0 +1,84 @@
+"""The resources that Dagster hands to every step. Each is made only when a body asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from ml_platform.settings import Settings
+from ml_platform.stages.chain import Chain
+from ml_platform.stages.digests import Digests
+from ml_platform.stages.published import Published
+from ml_platform.stages.stage import Bench
+
+if TYPE_CHECKING:
+    from ml_platform.landing import Landing
+    from ml_platform.pipeline import Pipeline
+    from ml_platform.store import Store
+
+
+class PlatformResource(dg.ConfigurableResource[Any]):
+    """The platform's settings, and what is made from them: store, landing place, launcher."""
+
+    settings: dict[str, Any]
+
+    @classmethod
+    def of(cls, settings: Settings) -> PlatformResource:
+        """The resource of these settings."""
+        return cls(settings=settings.model_dump(mode="json"))
+
+    def typed(self) -> Settings:
+        """The settings, typed."""
+        return Settings(**self.settings)
+
+    def chain(self, pipeline: Pipeline, instance: dg.DagsterInstance) -> Chain:
+        """A pipeline as it stands now."""
+        return chain_of(pipeline, self.typed(), instance)
+
+
+def chain_of(pipeline: Pipeline, settings: Settings, instance: dg.DagsterInstance) -> Chain:
+    """A pipeline as it stands now, by these settings and in this Dagster instance."""
+    landing = landing_of(settings)
+    return Chain(
+        pipeline=pipeline,
+        settings=settings,
+        store=store_of(settings),
+        landing=landing,
+        digests=Digests(landing, settings.cache),
+        published=Published(instance, pipeline.name),
+    )
+
+
+def store_of(settings: Settings) -> Store:
+    """The store that the settings name."""
+    from ml_platform.store import Store
+
+    return Store(settings.store, cache=settings.cache, storage_options=settings.storage_options)
+
+
+def landing_of(settings: Settings) -> Landing:
+    """The landing place that the settings name."""
+    from ml_platform.landing import Landing
+
+    return Landing(settings.landing, storage_options=settings.storage_options, settle_seconds=settings.settle_seconds)
+
+
+@contextmanager
+def bench_of(
+    chain: Chain, context: dg.OpExecutionContext | dg.AssetExecutionContext, spark: Any, mlflow: Any
+) -> Iterator[Bench]:
+    """What bodies use during one step."""
+    from ml_platform.launch.local import LocalLauncher
+
+    with chain.store.scratch() as scratch:
+        yield Bench(
+            chain=chain,
+            context=context,
+            spark=spark,
+            mlflow=mlflow,
+            launcher=LocalLauncher(chain.settings.home / "jobs"),
+            scratch=scratch,
+        )

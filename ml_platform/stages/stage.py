@@ -1,0 +1,181 @@
+"""What a stage is: where it stands in the chain, what it reads, and a body that treats many batches at once.
+
+A body never sees Dagster's events. It gets `Work` (a batch and its settled inputs) and yields an `Outcome` for each;
+`execute.py` looks for a known artifact first, commits what was built, and publishes it.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ml_platform.store.manifest import Manifest
+
+if TYPE_CHECKING:
+    from dagster import AssetExecutionContext, MetadataValue, OpExecutionContext
+
+    from ml_platform.landing import Landing
+    from ml_platform.launch.protocol import Launcher
+    from ml_platform.pipeline import Pipeline
+    from ml_platform.registry.tracking import MlflowResource
+    from ml_platform.settings import Settings
+    from ml_platform.stages.chain import Chain
+    from ml_platform.store import Store
+    from ml_platform.versions.code import CodeVersion
+
+UNPARTITIONED = ""
+"""The batch name of an artifact that belongs to no batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One artifact to build: `inputs` are data versions by input name, `manifests` the artifacts behind them."""
+
+    batch: str
+    inputs: Mapping[str, str]
+    manifests: Mapping[str, Manifest]
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """What one asset check said. Kept in the manifest's facts, so that a cached artifact says it again."""
+
+    name: str
+    passed: bool
+    description: str = ""
+    warn: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a body made of one `Work`.
+
+    Args:
+        batch: whose.
+        data_version: hash of the content; "" where `error` is set.
+        files: local files of the artifact, by name.
+        facts: JSON facts about the content.
+        checks: results of the stage's asset checks.
+        rejected: why a gate refused it, or "" when it is accepted.
+        gated: whether the stage is a gate at all.
+        error: why nothing could be built; nothing is committed then.
+    """
+
+    batch: str
+    data_version: str = ""
+    files: Mapping[str, Path] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    checks: Sequence[CheckResult] = ()
+    rejected: str = ""
+    gated: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A declared asset check of a stage; blocking unless it only warns."""
+
+    name: str
+    description: str
+    blocking: bool = True
+
+
+@dataclass(kw_only=True)
+class Bench:
+    """Everything a body may use while it runs. `scratch` is a folder that vanishes afterwards."""
+
+    chain: Chain
+    context: OpExecutionContext | AssetExecutionContext
+    spark: Any
+    mlflow: MlflowResource
+    launcher: Launcher
+    scratch: Path
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline that runs."""
+        return self.chain.pipeline
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of this process."""
+        return self.chain.settings
+
+    @property
+    def store(self) -> Store:
+        """Where artifacts are."""
+        return self.chain.store
+
+    @property
+    def landing(self) -> Landing:
+        """Where data lands."""
+        return self.chain.landing
+
+    @property
+    def log(self) -> logging.Logger:
+        """The run's log, shown in the UI."""
+        return self.context.log
+
+
+class Stage(ABC):
+    """One asset of the chain.
+
+    Attributes:
+        name: last part of the asset key.
+        partitioned: whether it has one artifact a batch.
+        kinds: what Dagster's UI shows as icons.
+        chunk: how many batches a body treats in one call at most: what a killed run may lose.
+    """
+
+    name: str
+    partitioned: ClassVar[bool] = False
+    kinds: ClassVar[tuple[str, ...]] = ()
+    chunk: ClassVar[int] = 1
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """One paragraph that states the grain."""
+
+    @property
+    @abstractmethod
+    def upstream(self) -> tuple[str, ...]:
+        """Names of the stages that it reads."""
+
+    @abstractmethod
+    def code(self) -> CodeVersion:
+        """What its code does, as a version."""
+
+    @abstractmethod
+    def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
+        """For each batch its settled inputs (data version by input name), or the reason why it cannot be built now.
+
+        Inputs name the artifact that they come from: "stage" or "stage/batch".
+        """
+
+    @abstractmethod
+    def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
+        """Build artifacts, in any order, and yield each as soon as it is done."""
+
+    def committed(self, bench: Bench, work: Work) -> None:
+        """Called when an artifact that this process built is safe in the store."""
+
+    def restore(self, bench: Bench, work: Work, manifest: Manifest) -> None:
+        """Called before an artifact from history is published again, for a stage with effects outside the store."""
+
+    def checks(self) -> tuple[Check, ...]:
+        """The asset checks that every artifact of the stage answers."""
+        return ()
+
+    def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, MetadataValue]:
+        """What a person wants to see of an artifact in the UI, beside what every artifact shows."""
+        return {}

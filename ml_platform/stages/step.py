@@ -1,0 +1,84 @@
+"""One step of a Dagster run: a stage, many batches, published as they are done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from ml_platform.stages import progress
+from ml_platform.stages.execute import Did, Result, execute
+from ml_platform.stages.publish import Publisher
+from ml_platform.stages.summary import StageSummary
+
+if TYPE_CHECKING:
+    from ml_platform.stages.stage import Bench, Stage
+
+
+class StageRun:
+    """A stage being carried out inside a step. Iterate over `results`, then ask `summary` or call `finish`."""
+
+    def __init__(self, stage: Stage, bench: Bench, batches: Sequence[str] | None, *, again: bool) -> None:
+        self.stage, self.bench = stage, bench
+        self.publisher = Publisher(stage, bench.chain, bench.context, again=again)
+        self._batches = batches
+        self._counts = dict.fromkeys(Did, 0)
+        self._seconds = 0.0
+        self.reasons: dict[Did, dict[str, str]] = {Did.REJECTED: {}, Did.FAILED: {}, Did.BLOCKED: {}}
+
+    def results(self) -> Iterator[Result]:
+        """Each artifact as it is settled; the caller publishes it."""
+        started = time.monotonic()
+        total = done = 0
+
+        def on_total(count: int) -> None:
+            nonlocal total
+            total = count
+            self._tell(0, count)
+
+        for result in execute(self.stage, self.bench, self._batches, on_total=on_total):
+            self._counts[result.did] += 1
+            if result.did in self.reasons:
+                self.reasons[result.did][result.batch] = result.reason
+            if result.did in (Did.BUILT, Did.FAILED):
+                done += 1
+                self._tell(done, max(total, done))
+            yield result
+        self._seconds = time.monotonic() - started
+        self._tell(max(total, 1), max(total, 1))
+        progress.notify_stage(self.bench.context.run_id, self.summary(), self.reasons)
+
+    def log_all(self) -> None:
+        """Carry the stage out, publishing everything as logged events."""
+        for result in self.results():
+            self.publisher.log(result)
+
+    def summary(self) -> StageSummary:
+        """What became of the batches."""
+        return StageSummary(
+            name=self.stage.name,
+            built=self._counts[Did.BUILT],
+            cached=self._counts[Did.CACHED],
+            fresh=self._counts[Did.FRESH],
+            rejected=self._counts[Did.REJECTED],
+            failed=self._counts[Did.FAILED],
+            seconds=self._seconds,
+        )
+
+    def refuse(self) -> dg.Failure | None:
+        """The failure that a step must end in, if any: something failed, or nothing of what was asked could be had."""
+        failed, rejected, blocked = (self.reasons[did] for did in (Did.FAILED, Did.REJECTED, Did.BLOCKED))
+        usable = sum(self._counts[did] for did in (Did.BUILT, Did.CACHED, Did.FRESH))
+        if not failed and (usable or not (rejected or blocked)):
+            return None
+        reasons = failed or rejected or blocked
+        shown = "\n".join(f"{batch}: {reason}".removeprefix(": ") for batch, reason in list(reasons.items())[:5])
+        more = f"\n... and {len(reasons) - 5} more" if len(reasons) > 5 else ""
+        word = "failed" if failed else "was rejected" if rejected else "cannot be built"
+        metadata: dict[str, Any] = {word: len(reasons)}
+        return dg.Failure(f"{self.stage.name} {word}.\n{shown}{more}", metadata=metadata, allow_retries=False)
+
+    def _tell(self, done: int, total: int) -> None:
+        progress.notify(self.bench.context.run_id, self.stage.name, done, max(total, 1))

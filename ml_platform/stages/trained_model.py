@@ -1,0 +1,184 @@
+"""trained_model: a distributed torch job, started through a launcher and followed through Dagster Pipes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml_platform.stages.baseline import learning_params, settled_inputs
+from ml_platform.stages.stage import UNPARTITIONED, Bench, Outcome, Stage, Work
+from ml_platform.stages.training_set import TrainingList, load_training_list
+from ml_platform.store.manifest import Manifest
+from ml_platform.training.config import TrainingJob
+from ml_platform.training.result import CONTENT, FILES, RESULT
+from ml_platform.versions.code import CodeVersion, code_version
+from ml_platform.versions.fingerprint import short_hash
+
+if TYPE_CHECKING:
+    from ml_platform.registry.tracking import TrackedRun
+    from ml_platform.stages.chain import Chain
+    from ml_platform.store import Store
+
+HISTORY = "history.json"
+LOSS_PLOT = "loss.png"
+
+
+class TrainedModel(Stage):
+    """One artifact: the model folder, with weights as safetensors and its own preprocessing."""
+
+    name = "trained_model"
+    kinds = ("pytorch", "mlflow")
+
+    @property
+    def description(self) -> str:
+        recipe = self.pipeline.recipe
+        return (
+            f"Unpartitioned: `{recipe.model}`, trained by {recipe.processes} processes together for {recipe.epochs} "
+            "epochs. The same training set, recipe and topology give the same bytes."
+        )
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        return ("training_set",)
+
+    def code(self) -> CodeVersion:
+        recipe = self.pipeline.recipe
+        roots = ["ml_platform.training.job:main", recipe.model, *([recipe.loss] if recipe.loss else [])]
+        params = {**learning_params(self), "recipe": asdict(recipe)}
+        return code_version(roots, params=params, libraries=("torch", "numpy"))
+
+    def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
+        return settled_inputs(chain, self.upstream)
+
+    def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
+        (work,) = works
+        listed = load_training_list(bench, work)
+        job = TrainingJob(
+            pipeline=self.pipeline.name,
+            task=self.pipeline.task,
+            label=self.pipeline.label,
+            numeric=self.pipeline.features.numeric,
+            categorical=self.pipeline.features.categorical,
+            recipe=self.pipeline.recipe,
+            files=tuple(str(path) for path in TrainingList.paths(bench.store, listed.train)),
+            memory_mib=bench.settings.training_memory,
+            device=bench.settings.device,
+            threads=self.pipeline.recipe.threads,
+        )
+        folder = self._train(bench, work, job)
+        history = json.loads((folder / HISTORY).read_text())
+        files = {name: folder / name for name in (*FILES, RESULT)}
+        files[LOSS_PLOT] = bench.scratch / LOSS_PLOT
+        files[LOSS_PLOT].write_bytes(_loss_plot(history))
+        hashes = json.loads((folder / RESULT).read_text())["files"]
+        yield Outcome(
+            batch=UNPARTITIONED,
+            data_version=short_hash({name: hashes[name] for name in CONTENT}),
+            files=files,
+            facts={"history": history, "processes": self.pipeline.recipe.processes},
+        )
+
+    def _train(self, bench: Bench, work: Work, job: TrainingJob) -> Path:
+        """Start the job or join the one that runs, and follow it until it has ended.
+
+        The job starts first and MLflow, which takes seconds to import, meets it on the way.
+        """
+        import dagster as dg
+
+        from ml_platform.launch import protocol
+        from ml_platform.stages.registered_model import mlflow_params, run_name
+
+        with ExitStack() as stack:
+            session = stack.enter_context(
+                dg.open_pipes_session(
+                    bench.context,
+                    context_injector=dg.PipesEnvContextInjector(),
+                    message_reader=dg.PipesTempFileMessageReader(),
+                )
+            )
+            follower = _Follower(bench, self)
+
+            def on_status(status: protocol.Status) -> None:
+                bench.log.info(f"training job {work.fingerprint}: {status.state} {status.detail}".rstrip())
+                if status.state is protocol.State.RUNNING and follower.run is None:
+                    follower.run = stack.enter_context(
+                        bench.mlflow.tracked_run(
+                            bench.context,
+                            experiment=self.pipeline.name,
+                            fingerprint=work.fingerprint,
+                            run_name=run_name(self.pipeline.name, work.fingerprint),
+                        )
+                    )
+                    follower.run.log_params(mlflow_params(self))
+
+            result = protocol.run(
+                bench.launcher,
+                name=work.fingerprint,
+                job=job,
+                env=session.get_bootstrap_env_vars(),
+                log=lambda line: follower.drain(session.get_custom_messages()),
+                on_status=on_status,
+            )
+            follower.drain(session.get_custom_messages())
+        # Copies: the job's folder stays whole until the artifact is committed, so a kill in between loses nothing.
+        return Path(shutil.copytree(result.folder, bench.scratch / "model"))
+
+    def committed(self, bench: Bench, work: Work) -> None:
+        bench.launcher.remove(work.fingerprint)
+
+    def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
+        import dagster as dg
+
+        from ml_platform.evaluation.plots import markdown
+        from ml_platform.stages.publish import table
+
+        history = manifest.facts["history"]
+        return {
+            "loss": dg.MetadataValue.md(markdown(chain.store.read_bytes(manifest.file(LOSS_PLOT)), "loss curve")),
+            "epochs": table(history["epochs"]),
+            "final train loss": history["epochs"][-1]["train_loss"],
+            "weights": manifest.file("weights.safetensors").sha256,
+        }
+
+
+class _Follower:
+    """Tells Dagster and MLflow of each epoch, while the job goes on."""
+
+    def __init__(self, bench: Bench, stage: TrainedModel) -> None:
+        self._bench, self._key = bench, bench.chain.published.key(stage.name)
+        self._seen = 0
+        self.run: TrackedRun | None = None
+
+    def drain(self, messages: Sequence[Any]) -> None:
+        """Pass on what has come since the last call."""
+        import dagster as dg
+
+        new, self._seen = messages[self._seen :], len(messages)
+        for message in new:
+            if "step" in message:
+                continue  # within an epoch: in the log only
+            values = {name: message[name] for name in ("train_loss", "learning_rate", "samples_per_second")}
+            self._bench.context.log_event(
+                dg.AssetObservation(asset_key=self._key, metadata={"epoch": message["epoch"], **values})
+            )
+            if self.run is not None:
+                self.run.log_metrics(values, step=message["epoch"])
+
+
+def _loss_plot(history: Mapping[str, Any]) -> bytes:
+    from ml_platform.evaluation.plots import loss_curve
+
+    return loss_curve({"train": [epoch["train_loss"] for epoch in history["epochs"]]})
+
+
+def model_folder(store: Store, manifest: Manifest, into: Path) -> Path:
+    """Lay a trained_model artifact out as the folder that it was: links to verified files of the store."""
+    into.mkdir(parents=True, exist_ok=True)
+    for name in (*FILES, RESULT):
+        (into / name).symlink_to(store.path(manifest.file(name)))
+    return into

@@ -1,0 +1,206 @@
+"""training_set: the frozen list of batches to learn from and to hold out. The seam below which nothing is partitioned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml_platform.errors import RefusedError
+from ml_platform.stages.chain import State
+from ml_platform.stages.stage import UNPARTITIONED, Bench, Check, CheckResult, Outcome, Stage, Work
+from ml_platform.store.manifest import ArtifactFile, Manifest
+from ml_platform.versions.code import CodeVersion, code_version
+from ml_platform.versions.fingerprint import short_hash
+
+if TYPE_CHECKING:
+    from ml_platform.stages.chain import Chain
+    from ml_platform.store import Store
+
+LIST_FILE = "training_set.json"
+NO_LEAKAGE = "no_leakage"
+NOT_EMPTY = "not_empty"
+SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One batch of a training set: the data version of its features, and where their bytes are."""
+
+    batch: str
+    version: str
+    rows: int
+    files: tuple[ArtifactFile, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingList:
+    """What a training set's file says. Batches are in name order; no batch is in both lists."""
+
+    train: tuple[Member, ...]
+    holdout: tuple[Member, ...]
+    left_out: Mapping[str, str]
+
+    @classmethod
+    def load(cls, store: Store, manifest: Manifest) -> TrainingList:
+        """Read the list of a training_set artifact."""
+        record = json.loads(store.read_bytes(manifest.file(LIST_FILE)))
+        return cls(
+            train=tuple(map(_member, record["train"])),
+            holdout=tuple(map(_member, record["holdout"])),
+            left_out=record["left_out"],
+        )
+
+    @staticmethod
+    def paths(store: Store, members: Sequence[Member]) -> list[Path]:
+        """Verified local paths of the members' Parquet files, in batch order."""
+        return [store.path(file) for member in members for file in member.files]
+
+
+def _member(record: Mapping[str, Any]) -> Member:
+    return Member(**{**record, "files": tuple(ArtifactFile(**file) for file in record["files"])})
+
+
+class TrainingSet(Stage):
+    """One artifact: which batches, in which data version."""
+
+    name = "training_set"
+    kinds = ("json",)
+
+    @property
+    def description(self) -> str:
+        return (
+            "Unpartitioned: the frozen list of accepted batches to learn from and, later in time, to hold out, each "
+            "with the data version of its features. A batch that is added, changed or rejected makes a new one."
+        )
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        return ("features",)
+
+    def code(self) -> CodeVersion:
+        params = {
+            "split": asdict(self.pipeline.split),
+            "features": self.pipeline.features.columns,
+            "label": self.pipeline.label,
+            "task": self.pipeline.task,
+            "leakage_limit": self.pipeline.leakage_limit,
+        }
+        return code_version(("ml_platform.gates.leakage:separation",), params=params, libraries=("scikit-learn",))
+
+    def checks(self) -> tuple[Check, ...]:
+        return (
+            Check(name=NOT_EMPTY, description="Are there batches to learn from and batches to hold out?"),
+            Check(name=NO_LEAKAGE, description="Does no feature alone separate the label suspiciously well?"),
+        )
+
+    def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
+        """Every batch with current features. One whose features could be built but are not holds everything up."""
+        members, waiting, _ = self._sort_out(chain)
+        if waiting:
+            first = ", ".join(waiting[:3]) + ("..." if len(waiting) > 3 else "")
+            reason = (
+                f"features of {len(waiting)} batches are missing or out of date ({first}): materialize validated_batch "
+                f"and features for them first, or run `ml-platform run {self.pipeline.name}`."
+            )
+            return {UNPARTITIONED: reason}
+        if not members:
+            return {UNPARTITIONED: "there is no accepted batch yet."}
+        return {UNPARTITIONED: {f"features/{batch}": manifest.data_version for batch, manifest in members.items()}}
+
+    def _sort_out(self, chain: Chain) -> tuple[dict[str, Manifest], list[str], dict[str, str]]:
+        """Batches with current features, those that wait to be built, and those left out with the reason."""
+        validated = chain.statuses("validated_batch", chain.taken())
+        left_out = {b: s.reason for b, s in validated.items() if s.state is State.REJECTED}
+        features = chain.statuses("features", [batch for batch in validated if batch not in left_out])
+        members = {b: s.manifest for b, s in features.items() if s.state is State.FRESH and s.manifest is not None}
+        return members, [batch for batch in features if batch not in members], left_out
+
+    def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
+        (work,) = works
+        _, _, left_out = self._sort_out(bench.chain)
+        members = {m.batch: m for m in map(_as_member, work.manifests.values())}
+        train, holdout = self.pipeline.split.divide(list(members))
+        listed = TrainingList(
+            train=tuple(members[b] for b in train), holdout=tuple(members[b] for b in holdout), left_out=left_out
+        )
+        path = bench.scratch / LIST_FILE
+        path.write_text(json.dumps(asdict(listed), indent=1, sort_keys=True))
+        empty = self._emptiness(listed)
+        checks = [CheckResult(name=NOT_EMPTY, passed=not empty, description=empty)]
+        if not empty:
+            checks.append(self._leakage(TrainingList.paths(bench.store, listed.train)))
+        else:
+            checks.append(CheckResult(name=NO_LEAKAGE, passed=False, description="Not reached."))
+        yield Outcome(
+            batch=UNPARTITIONED,
+            data_version=short_hash({k: [(m.batch, m.version) for m in getattr(listed, k)] for k in ("train", "holdout")}),
+            files={LIST_FILE: path},
+            facts={
+                "train": {"batches": len(train), "rows": sum(m.rows for m in listed.train)},
+                "holdout": {"batches": len(holdout), "rows": sum(m.rows for m in listed.holdout)},
+                "windows": {"train": [*train[:1], *train[-1:]], "holdout": [*holdout[:1], *holdout[-1:]]},
+                "left_out": left_out,
+            },
+            checks=checks,
+            rejected="; ".join(check.description for check in checks if not check.passed and check.description),
+            gated=True,
+        )
+
+    @staticmethod
+    def _emptiness(listed: TrainingList) -> str:
+        for name in ("train", "holdout"):
+            if not sum(member.rows for member in getattr(listed, name)):
+                return f"The split leaves no rows in `{name}`: land batches of that window or change the split."
+        return ""
+
+    def _leakage(self, paths: Sequence[Path]) -> CheckResult:
+        import pyarrow.dataset as ds
+
+        from ml_platform.gates.leakage import separation, suspicious
+
+        columns = [*self.pipeline.features.columns, self.pipeline.label]
+        table = ds.dataset([str(path) for path in paths], format="parquet").to_table(columns=columns)
+        scores = separation(table, self.pipeline)
+        bad = suspicious(scores, self.pipeline.leakage_limit)
+        ranked = sorted(scores.items(), key=lambda item: -item[1])[:SHOWN]
+        named = ", ".join(f"{name} ({scores[name]:.3f})" for name in bad)
+        return CheckResult(
+            name=NO_LEAKAGE,
+            passed=not bad,
+            description=f"Features that alone separate the label, above {self.pipeline.leakage_limit}: {named}. Is the "
+            "value known when a prediction is asked for? Remove it, or raise leakage_limit."
+            if bad
+            else "",
+            metadata={"separation": [{"feature": name, "score": round(score, 4)} for name, score in ranked]},
+        )
+
+    def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
+        facts = manifest.facts
+        return {
+            "training batches": facts["train"]["batches"],
+            "training rows": facts["train"]["rows"],
+            "training window": "..".join(facts["windows"]["train"]),
+            "holdout batches": facts["holdout"]["batches"],
+            "holdout rows": facts["holdout"]["rows"],
+            "holdout window": "..".join(facts["windows"]["holdout"]),
+            "left out": len(facts["left_out"]),
+        }
+
+
+def _as_member(manifest: Manifest) -> Member:
+    if not manifest.files:
+        raise RefusedError("The features have no files.", where=f"features of {manifest.batch}")
+    return Member(
+        batch=manifest.batch,
+        version=manifest.data_version,
+        rows=manifest.facts["rows"],
+        files=tuple(sorted(manifest.files, key=lambda file: file.name)),
+    )
+
+
+def load_training_list(bench: Bench, work: Work) -> TrainingList:
+    """The list behind a stage's `training_set` input."""
+    return TrainingList.load(bench.store, work.manifests["training_set"])

@@ -1,0 +1,99 @@
+"""validated_batch: the gate. Every source of a batch against its pandera schema; a rejected batch publishes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ml_platform.stages import gated
+from ml_platform.stages.raw_batch import file_name
+from ml_platform.stages.shown import column_tables, sample_rows
+from ml_platform.stages.stage import Bench, Check, Outcome, Stage, Work
+from ml_platform.versions.code import CodeVersion, code_version
+from ml_platform.versions.fingerprint import short_hash
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ml_platform.gates.report import GateReport
+    from ml_platform.stages.chain import Chain
+    from ml_platform.store.manifest import Manifest
+
+GATE_CODE = "ml_platform.gates.schema:check"
+
+
+class ValidatedBatch(Stage):
+    """One artifact a batch: canonical Parquet by source, and the gate's report. Rejected ones are kept as evidence."""
+
+    name = "validated_batch"
+    partitioned = True
+    kinds = ("parquet", "pandera")
+    chunk = 50
+
+    @property
+    def description(self) -> str:
+        return (
+            "One partition a batch: the rows of every source, checked against its schema and written as Parquet. "
+            "Only an accepted batch has a materialization; a rejected one has failed checks and an observation that "
+            "says why, and no later stage reads it."
+        )
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        return ("raw_batch",)
+
+    def code(self) -> CodeVersion:
+        return code_version((GATE_CODE, *(s.schema for s in self.pipeline.sources)), params={}, libraries=GATE_LIBRARIES)
+
+    def checks(self) -> tuple[Check, ...]:
+        return gated.gate_checks()
+
+    def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
+        settled = chain.settled("raw_batch", batches)
+        return {b: m if isinstance(m, str) else {f"raw_batch/{b}": m.data_version} for b, m in settled.items()}
+
+    def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
+        from ml_platform.versions.content import content_versions
+
+        checked: dict[str, tuple[dict[str, GateReport], dict[str, Path]]] = {}
+        for work in works:
+            raw = work.manifests[f"raw_batch/{work.batch}"]
+            landed = {s.name: bench.store.path(raw.file(file_name(s))) for s in self.pipeline.sources}
+            out = bench.scratch / short_hash(work.batch)
+            out.mkdir()
+            checked[work.batch] = gated.check_feeds(self.pipeline.sources, landed, out, bench.settings.gate_memory)
+        versions = content_versions(
+            {f"{batch}/{name}": [path] for batch, (_, files) in checked.items() for name, path in files.items()}
+        )
+        for work in works:
+            reports, files = checked[work.batch]
+            reason = gated.reason_of(reports)
+            evidence = bench.scratch / short_hash(work.batch) / "report.json"
+            evidence.write_text(short_report(reports))
+            contents = {n: versions[f"{work.batch}/{n}"].data_version for n in files}
+            version = short_hash({"rejected": reason, **work.inputs} if reason else contents)
+            yield Outcome(
+                batch=work.batch,
+                data_version=version,
+                files={"report.json": evidence, **({} if reason else files)},
+                facts=gated.facts_of(reports),
+                checks=gated.check_results(reports),
+                rejected=reason,
+                gated=True,
+            )
+
+    def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
+        shown: dict[str, Any] = {"dagster/row_count": sum(manifest.facts["rows"].values())}
+        shown |= {f"rows of {feed}": rows for feed, rows in manifest.facts["rows"].items()}
+        shown |= column_tables(manifest.facts["columns"])
+        first = self.pipeline.sources[0].name
+        shown[f"sample of {first}"] = sample_rows(chain.store.path(manifest.file(f"{first}.parquet")))
+        return shown
+
+
+GATE_LIBRARIES = ("pandera", "polars", "pyarrow")
+
+
+def short_report(reports: Mapping[str, GateReport]) -> str:
+    """All reports as one JSON object, by feed."""
+    return "{" + ",\n".join(f'"{feed}": {report.to_json()}' for feed, report in reports.items()) + "}"
