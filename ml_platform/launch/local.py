@@ -42,12 +42,10 @@ class LocalLauncher:
     Args:
         work: folder for running and finished jobs.
         grace_seconds: how long a cancelled job may take to end by itself.
-        cores: to share among a job's processes; None for those that this process may use.
     """
 
-    def __init__(self, work: Path, *, grace_seconds: float = 10.0, cores: int | None = None) -> None:
+    def __init__(self, work: Path, *, grace_seconds: float = 10.0) -> None:
         self._work, self._grace_seconds = work.absolute(), grace_seconds
-        self._cores = cores or _cores()
 
     def launch(self, name: str, job: TrainingJob, *, env: Mapping[str, str] | None = None) -> LocalRun:
         """See `Launcher.launch`."""
@@ -58,7 +56,6 @@ class LocalLauncher:
             job,
             files=tuple(str(Path(path).absolute()) for path in job.files),
             output=str(folder / "model"),
-            threads=job.threads or max(1, self._cores // job.recipe.processes),
         )
         lock = self._work / ".locks" / name
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -214,7 +211,7 @@ class LocalRun:
     def _environment(self) -> dict[str, str]:
         """The environment of this process, handed on, and what the job needs on top."""
         ours = {
-            "OMP_NUM_THREADS": str(self._job.threads),
+            "OMP_NUM_THREADS": str(self._job.recipe.threads),
             "PYTHONUNBUFFERED": "1",
             # What this process can import, the job can: a team's model may lie in a folder that only sys.path names.
             "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
@@ -276,7 +273,3 @@ def _write(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text)
     draft.replace(path)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -31,7 +31,6 @@ class TrainingJob:
         output: the model folder to write. The launcher fills it in where it is empty.
         memory_mib: up to how many MiB a process keeps its rows in memory; larger data is streamed.
         device: "auto" takes a GPU where there is one.
-        threads: of each process, 0 for cores / processes (the launcher fills it in).
         progress_seconds: at most how often progress is reported within an epoch.
 
     Raises:
@@ -48,7 +47,6 @@ class TrainingJob:
     output: str = ""
     memory_mib: int = 4096
     device: Device = "auto"
-    threads: int = 0
     progress_seconds: float = 1.0
 
     def __post_init__(self) -> None:
@@ -62,10 +60,8 @@ class TrainingJob:
         for name, allowed in (("task", get_args(Task)), ("device", get_args(Device))):
             if getattr(self, name) not in allowed:
                 raise _bad(f"Unknown {name}.", getattr(self, name), f"one of {', '.join(allowed)}")
-        for name, least in (("memory_mib", 1), ("threads", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise _bad(f"`{name}` must be a whole number of at least {least}.", repr(value))
+        if not isinstance(self.memory_mib, int) or isinstance(self.memory_mib, bool) or self.memory_mib < 1:
+            raise _bad("`memory_mib` must be a whole number of at least 1.", repr(self.memory_mib))
         if not isinstance(self.progress_seconds, int | float) or not self.progress_seconds >= 0:
             raise _bad("`progress_seconds` must not be negative.", repr(self.progress_seconds))
         for name in ("pipeline", "label"):
@@ -86,7 +82,7 @@ class TrainingJob:
 
     def identity(self) -> dict[str, Any]:
         """What two launches under one name must agree on: everything but where things are and how much may be used."""
-        loose = {"files", "output", "memory_mib", "device", "threads", "progress_seconds"}
+        loose = {"files", "output", "memory_mib", "device", "progress_seconds"}
         return {key: value for key, value in asdict(self).items() if key not in loose} | {"files": len(self.files)}
 
     def to_json(self) -> str:

@@ -87,7 +87,7 @@ def settle(job: TrainingJob) -> None:
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what cuBLAS needs to be deterministic
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
-    torch.set_num_threads(max(1, job.threads))
+    torch.set_num_threads(job.recipe.threads)
     seed(job.recipe.seed)
 
 
