@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import dagster as dg
-from dagster_pyspark import LazyPySparkResource
 
 from ml_platform.discovery import pipelines
 from ml_platform.pipeline import Pipeline
-from ml_platform.registry.tracking import MlflowResource
 from ml_platform.settings import Settings, settings
 from ml_platform.stages.assets import build_assets, build_chain_job
-from ml_platform.stages.resources import PlatformResource
-from ml_platform.stages.spark import spark_config
+from ml_platform.stages.resources import build_resources
 
 
 def build_definitions(declared: Iterable[Pipeline], settings: Settings) -> dg.Definitions:
@@ -27,19 +24,6 @@ def build_definitions(declared: Iterable[Pipeline], settings: Settings) -> dg.De
         # 1.5 s each, and a JVM for each that touches Spark.
         executor=dg.in_process_executor,
     )
-
-
-def build_resources(settings: Settings) -> dict[str, object]:
-    """What steps ask for by name."""
-    return {
-        "platform": PlatformResource.of(settings),
-        "spark": LazyPySparkResource(
-            spark_config=spark_config(
-                master=settings.spark_master, memory=settings.spark_memory, scratch=settings.home / "spark"
-            )
-        ),
-        "mlflow": MlflowResource(tracking_uri=settings.mlflow),
-    }
 
 
 defs = build_definitions(pipelines(settings()).values(), settings())

@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster_pyspark import LazyPySparkResource
 
+from ml_platform.registry.tracking import MlflowResource
 from ml_platform.settings import Settings
 from ml_platform.stages.chain import Chain
 from ml_platform.stages.digests import Digests
 from ml_platform.stages.published import Published
+from ml_platform.stages.spark import spark_config
 from ml_platform.stages.stage import Bench
 
 if TYPE_CHECKING:
@@ -37,6 +40,19 @@ class PlatformResource(dg.ConfigurableResource[Any]):
     def chain(self, pipeline: Pipeline, instance: dg.DagsterInstance) -> Chain:
         """A pipeline as it stands now."""
         return chain_of(pipeline, self.typed(), instance)
+
+
+def build_resources(settings: Settings) -> dict[str, Any]:
+    """What steps ask for by name."""
+    return {
+        "platform": PlatformResource.of(settings),
+        "spark": LazyPySparkResource(
+            spark_config=spark_config(
+                master=settings.spark_master, memory=settings.spark_memory, scratch=settings.home / "spark"
+            )
+        ),
+        "mlflow": MlflowResource(tracking_uri=settings.mlflow),
+    }
 
 
 def chain_of(pipeline: Pipeline, settings: Settings, instance: dg.DagsterInstance) -> Chain:

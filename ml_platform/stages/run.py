@@ -66,11 +66,10 @@ def run_pipeline(
         raise DeclarationError(
             "There is no such stage.", where=pipeline.name, got=", ".join(unknown), fix=f"one of {', '.join(names)}"
         )
-    from ml_platform.definitions import build_resources
     from ml_platform.instance import prepare_instance
     from ml_platform.stages import progress
     from ml_platform.stages.assets import build_chain_job
-    from ml_platform.stages.resources import chain_of
+    from ml_platform.stages.resources import build_resources, chain_of
 
     started = time.monotonic()
     collector = _Collector(on_progress)
