@@ -46,8 +46,9 @@ class Evaluation(Stage):
     def code(self) -> CodeVersion:
         roots = (
             "ml_platform.evaluation.metrics:compute",
-            "ml_platform.evaluation.predictions:predict",
+            "ml_platform.evaluation.predictions:score",
             "ml_platform.evaluation.sanity:check",
+            "ml_platform.training.scoring:Scorer",
         )
         params = {**learning_params(self), "gates": [str(gate) for gate in self.pipeline.gates]}
         return code_version(roots, params=params, libraries=("scikit-learn", "torch"))
@@ -64,7 +65,8 @@ class Evaluation(Stage):
         import numpy as np
 
         from ml_platform.evaluation import metrics, sanity
-        from ml_platform.evaluation.predictions import predict
+        from ml_platform.evaluation.predictions import score
+        from ml_platform.training.scoring import Scorer
         from ml_platform.versions.content import content_versions
 
         (work,) = works
@@ -72,7 +74,7 @@ class Evaluation(Stage):
         folder = model_folder(bench.store, work.manifests["trained_model"], bench.scratch / "model")
         table = bench.scratch / PREDICTIONS_FILE
         holdout = {m.batch: TrainingList.paths(bench.store, [m]) for m in listed.holdout}
-        predictions = predict(self.pipeline, folder, holdout, out=table)
+        predictions = score(self.pipeline, Scorer.load(folder), holdout, out=table)
         found = metrics.compute(self.pipeline.task, predictions.target, predictions.scores, predictions.classes)
         baseline = work.manifests["baseline"]
         baseline_scores = np.load(bench.store.path(baseline.file(SCORES_FILE)), allow_pickle=False)
@@ -116,18 +118,15 @@ class Evaluation(Stage):
             )
 
     def _plots(self, scratch: Path, predictions: Predictions, baseline: Any) -> dict[str, Path]:
-        from ml_platform.evaluation.drawing import draw
+        from ml_platform.evaluation import plots
 
-        drawn = draw(
-            self.pipeline.task,
-            predictions.target,
-            {"network": predictions.scores, "baseline": baseline},
-            predictions.classes,
-        )
+        scores = {"network": predictions.scores, "baseline": baseline}
+        drawn = plots.for_task(self.pipeline.task, predictions.target, scores, predictions.classes)
         files: dict[str, Path] = {}
-        for name, png in drawn.items():
-            files[f"{PLOTS}{name}.png"] = scratch / f"{name}.png"
-            files[f"{PLOTS}{name}.png"].write_bytes(png)
+        for title, png in drawn.items():
+            name = f"{PLOTS}{title.lower().replace(' ', '_')}.png"
+            files[name] = scratch / f"{len(files)}.png"
+            files[name].write_bytes(png)
         return files
 
     def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
@@ -144,7 +143,7 @@ class Evaluation(Stage):
         shown: dict[str, Any] = {name: facts["metrics"][name] for name in METRICS[self.pipeline.task]}
         shown |= {"holdout rows": facts["rows"], "metrics": table(rows)}
         for name, file in plots_of(manifest).items():
-            title = Path(name).stem.replace("_", " ")
+            title = f"plot: {Path(name).stem.replace('_', ' ')}"
             shown[title] = dg.MetadataValue.md(markdown(chain.store.read_bytes(file), title))
         return shown
 

@@ -14,7 +14,7 @@ from ml_platform.settings import Settings
 from ml_platform.stages.chain import Chain
 from ml_platform.stages.digests import Digests
 from ml_platform.stages.published import Published
-from ml_platform.stages.spark import spark_config
+from ml_platform.stages.spark import spark_config, stop
 from ml_platform.stages.stage import Bench
 
 if TYPE_CHECKING:
@@ -83,13 +83,28 @@ def landing_of(settings: Settings) -> Landing:
 
 
 @contextmanager
+def ended_with_the_step() -> Iterator[None]:
+    """End the Spark session that is started inside, JVM and all: training needs the memory, and dagster-pyspark never
+    ends one. A session that was there before belongs to somebody else and stays."""
+    from pyspark.sql import SparkSession
+
+    before = SparkSession.getActiveSession()
+    try:
+        yield
+    finally:
+        session = SparkSession.getActiveSession()
+        if session is not None and before is None:
+            stop(session)
+
+
+@contextmanager
 def bench_of(
     chain: Chain, context: dg.OpExecutionContext | dg.AssetExecutionContext, spark: Any, mlflow: Any
 ) -> Iterator[Bench]:
     """What bodies use during one step."""
     from ml_platform.launch.local import LocalLauncher
 
-    with chain.store.scratch() as scratch:
+    with chain.store.scratch() as scratch, ended_with_the_step():
         yield Bench(
             chain=chain,
             context=context,
