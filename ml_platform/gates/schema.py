@@ -10,7 +10,8 @@ schema that drops invalid rows is refused. Text from CSV is parsed into the decl
 coerces, since a CSV file has no types of its own.
 
 Reason codes are pandera's (`pandera.errors.SchemaErrorReason`) and these of the platform: missing_file, empty_file,
-not_parquet, not_csv, not_utf8, ragged_rows, damaged, value_not_parsed, lossy_coercion, finer_than_microseconds, no_rows.
+not_parquet, not_csv, not_utf8, ragged_rows, damaged, value_not_parsed, lossy_coercion, finer_than_microseconds,
+no_rows.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from pathlib import Path
 import polars as pl
 from pandera.errors import SchemaErrorReason
 
+from ml_platform.gates.expressions import Rule, WholeCheck
 from ml_platform.gates.reading import ParquetChunks, Unreadable, open_chunks, parse_text
 from ml_platform.gates.report import BrokenRule, GateReport
-from ml_platform.gates.rules import Plan, Rule, WholeCheck, declared_types, load_schema, plan
+from ml_platform.gates.rules import Plan, declared_types, load_schema, plan
 from ml_platform.gates.tally import Tally, show
 from ml_platform.gates.unique import KeyWatch
 from ml_platform.gates.writing import CanonicalWriter
@@ -73,8 +75,10 @@ class _Gate:
     def __init__(
         self, path: Path, feed: Source | Reference, memory: int, out: Path | None, tally: Tally, cleanup: ExitStack
     ) -> None:
-        self._feed, self._memory, self._out, self._tally, self._cleanup = feed, memory, out, tally, cleanup
-        self._chunks = open_chunks(path, feed.format, memory // 12)
+        # polars and pyarrow take some 60 MiB of their own; a chunk is held several times over while it is looked at.
+        self._memory = max(memory // 4, memory - (64 << 20))
+        self._feed, self._out, self._tally, self._cleanup = feed, out, tally, cleanup
+        self._chunks = open_chunks(path, feed.format, self._memory // 20)
         self._typed: dict[str, pl.DataType] = {}
         columns = self._chunks.columns
         if not isinstance(self._chunks, ParquetChunks):
@@ -298,7 +302,7 @@ class _Gate:
             if not self._plan.whole:
                 return None
             out = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="gate-"))) / "batch.parquet"
-        return self._cleanup.enter_context(CanonicalWriter(out, self._plan.columns, self._memory // 12))
+        return self._cleanup.enter_context(CanonicalWriter(out, self._plan.columns, self._memory // 20))
 
 
 _CHECK_CRASHES = (Exception, pl.exceptions.PanicException)

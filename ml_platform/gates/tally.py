@@ -52,7 +52,7 @@ class Tally:
         return any(self._families[name].broken for name in names or FAMILIES)
 
     def breaks(self, family: str, rule: BrokenRule, cases: Sequence[Mapping[str, Any]] = (), failures: int = 0) -> None:
-        """A rule is broken. Counts add up over calls for one rule; `failures` are rows of the family not yet counted."""
+        """A rule is broken. Its counts add up over calls; `failures` are rows that the family has not counted yet."""
         entry = self._families[family]
         key = (rule.check, rule.code, rule.column)
         before = entry.broken.get(key)

@@ -83,14 +83,28 @@ class CanonicalWriter:
         self._committed = True
 
     def _flush(self) -> None:
+        frame = pl.concat(self._waiting).select(self._names) if self._waiting else pl.DataFrame()
+        self._waiting, self._rows_waiting = [], 0
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self.path, self._schema, compression="zstd", version="2.6")
-        if self._waiting:
-            frame = pl.concat(self._waiting).select(self._names)
+            self._writer = pq.ParquetWriter(
+                self.path,
+                self._schema,
+                compression="zstd",
+                version="2.6",
+                use_dictionary=_repetitive(frame) if frame.height else False,
+            )
+        if frame.height:
             # One chunk a column: page boundaries must not depend on how the rows came.
             table = frame.to_arrow().cast(self._schema).combine_chunks()
+            del frame
             self._writer.write_table(table, row_group_size=self._group_rows)
-        self._waiting, self._rows_waiting = [], 0
+
+
+def _repetitive(frame: pl.DataFrame) -> list[str]:
+    """Columns worth a dictionary. Trying one on values that are nearly all different costs more than the rest."""
+    flat = [name for name, type_ in frame.schema.items() if not type_.is_nested()]
+    distinct = frame.select(pl.col(flat).n_unique()).row(0) if flat else ()
+    return [name for name, count in zip(flat, distinct, strict=True) if count <= max(256, frame.height // 8)]
 
 
 def _stored(type_: pa.DataType) -> pa.DataType:
