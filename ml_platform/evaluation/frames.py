@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def read_labelled(pipeline: Pipeline, files: Sequence[Path], *, where: str) -> pl.DataFrame:
     """Read features and label of all files, in file order, without rows whose label is missing.
 
-    A label that is not a number counts as missing, as it does in training.
+    NaN counts as missing, as it does in training.
 
     Args:
         pipeline: whose features and label.

@@ -10,6 +10,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ml_platform.evaluation.metrics import binary_target
+from ml_platform.pipeline import Task
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -25,7 +28,36 @@ _PALETTE = ("#2563eb", "#ea580c", "#059669", "#7c3aed", "#db2777", "#64748b")
 _INK, _FAINT = "#1f2937", "#d1d5db"
 _MOST_NAMED = 12
 """Classes beyond this many are drawn without their names."""
-_MOST_POINTS = 3000
+_MOST_POINTS = 1500
+
+
+def for_task(
+    task: Task, target: npt.ArrayLike, scores: Mapping[str, npt.ArrayLike], classes: Sequence[Any] | None = None
+) -> dict[str, bytes]:
+    """The plots of a task by title, with every model in one picture where that can be read.
+
+    Args:
+        task, target, classes: as `metrics.compute`'s.
+        scores: by model name, the trained one first; each as `metrics.compute`'s.
+    """
+    import numpy as np
+
+    truth, found = np.asarray(target), {name: np.asarray(values, dtype=float) for name, values in scores.items()}
+    first = next(iter(found))
+    if task == "regression":
+        return {"Predicted and actual": predicted_actual(truth.astype(float), found)}
+    if task == "multiclass":
+        names = np.asarray(list(classes) if classes is not None else np.unique(truth))
+        return {
+            f"Confusion of the {name}": confusion(truth, names[values.argmax(axis=1)], names.tolist(), name=name)
+            for name, values in found.items()
+        }
+    positive = binary_target(truth, classes)
+    return {
+        "ROC": roc(positive, found),
+        "Calibration": calibration(positive, found),
+        "Scores": score_histogram(positive, found[first], name=first),
+    }
 
 
 def loss_curve(
@@ -109,7 +141,7 @@ def confusion(
 
 
 def predicted_actual(target: npt.NDArray[np.float64], scores: Scores) -> bytes:
-    """A regression's predictions over what came true, in the label's unit; at most 3,000 evenly chosen rows."""
+    """A regression's predictions over what came true, in the label's unit; at most 1,500 evenly chosen rows."""
     import numpy as np
 
     figure, axes = _figure("Predicted and actual on the holdout", "actual", "predicted")

@@ -1,8 +1,8 @@
-"""The trained model's answer for every held-out row, written as Parquet and kept for whoever asks later."""
+"""Scores the holdout with the trained model, in bounded memory, and keeps every score beside its row's keys."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,71 +15,122 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from ml_platform.training.scoring import Scorer
+
+ROWS = 65_536
+"""Rows read, scored and written at a time."""
+SCORE = "score"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """Scores and labels of all labelled rows, in batch and file order.
+    """What the model said of the holdout.
 
     Args:
-        target: (rows,) labels.
-        scores: float64, (rows,) or (rows, classes), as `metrics.compute` takes them.
-        classes: of the label; None for a regression.
+        target: (rows,) labels, in file order, rows without one left out: the same rows as the baseline's.
+        scores: (rows,) or (rows, classes), as `metrics.compute` takes them.
+        classes: binary: (negative, positive); multiclass: by column of `scores`; None for a regression.
+        batches: rows by batch.
+        unlabelled: rows that were left out.
     """
 
     target: npt.NDArray[Any]
     scores: npt.NDArray[np.float64]
     classes: tuple[Any, ...] | None
+    batches: dict[str, int]
+    unlabelled: int
 
 
-def predict(pipeline: Pipeline, model_folder: Path, files: Mapping[str, Sequence[Path]], *, out: Path) -> Predictions:
-    """Score every row that has a label, a file at a time, and write the keys, label and score of each to `out`.
+def score(
+    pipeline: Pipeline, scorer: Scorer, holdout: Mapping[str, Sequence[Path]], *, out: Path | None = None
+) -> Predictions:
+    """Score every labelled row of the holdout.
 
     Args:
-        pipeline: its features, keys, label and task.
-        model_folder: of the trained model.
-        files: feature Parquet files by batch.
-        out: the Parquet file to write, with a column `batch`.
+        pipeline: its keys and label.
+        scorer: the trained model.
+        holdout: feature Parquet files by batch, in the order in which rows are wanted.
+        out: Parquet to write: `batch`, the keys, the label, and `score` (or `score_<class>` for each class).
 
     Raises:
         RefusedError: no row has a label.
+        FeatureError: a file lacks a column or holds values that the model cannot read.
     """
+    import contextlib
+
     import numpy as np
+    import pyarrow.parquet as pq
+
+    targets: list[npt.NDArray[Any]] = []
+    scores: list[npt.NDArray[np.float64]] = []
+    batches: dict[str, int] = {}
+    unlabelled = 0
+    with contextlib.ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+        for batch, rows in _read(pipeline, holdout):
+            table = rows.filter(_labelled(rows.column(pipeline.label)))
+            unlabelled += rows.num_rows - table.num_rows
+            batches[batch] = batches.get(batch, 0) + table.num_rows
+            if not table.num_rows:
+                continue
+            scores.append(scorer.score(table))
+            targets.append(table.column(pipeline.label).to_numpy())
+            if out is not None:
+                answer = _answer(pipeline, scorer, batch, table, scores[-1])
+                if writer is None:
+                    writer = stack.enter_context(pq.ParquetWriter(out, answer.schema, compression="zstd"))
+                writer.write_table(answer.cast(writer.schema))
+    if not targets:
+        raise RefusedError(
+            "No row of the holdout has a label.",
+            where=f"{pipeline.name}, {len(holdout)} batches",
+            got=f"{unlabelled} rows without {pipeline.label!r}",
+            fix="let the split's holdout name batches whose labels are known",
+        )
+    return Predictions(
+        target=np.concatenate(targets),
+        scores=np.concatenate(scores),
+        classes=scorer.classes or None,
+        batches=batches,
+        unlabelled=unlabelled,
+    )
+
+
+def _read(pipeline: Pipeline, holdout: Mapping[str, Sequence[Path]]) -> Iterator[tuple[str, pa.Table]]:
+    """Batch names with up to ROWS rows each, of the columns that are needed."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from ml_platform.training.scoring import Scorer
-
-    scorer = Scorer.load(model_folder)
-    written: list[pa.Table] = []
-    targets: list[npt.NDArray[Any]] = []
-    scores: list[npt.NDArray[np.float64]] = []
-    for batch, paths in files.items():
-        for path in paths:
-            table = _labelled(pq.read_table(path), pipeline.label)
-            if table.num_rows:
-                score = scorer.score(table)
-                scores.append(score)
-                targets.append(table[pipeline.label].to_numpy())
-                written.append(_record(pipeline, batch, table, score))
-    if not written:
-        raise RefusedError("No held-out row has a label.", where=pipeline.name, fix="land batches of the holdout window")
-    pq.write_table(pa.concat_tables(written), out, compression="zstd")
-    classes = scorer.classes if pipeline.task != "regression" else None
-    return Predictions(target=np.concatenate(targets), scores=np.concatenate(scores), classes=classes)
+    columns = [*pipeline.features.columns, *pipeline.features.keys]
+    columns += [pipeline.label] if pipeline.label not in columns else []
+    for batch, files in holdout.items():
+        for path in files:
+            with pq.ParquetFile(path) as file:
+                for rows in file.iter_batches(batch_size=ROWS, columns=columns):
+                    yield batch, pa.Table.from_batches([rows])
 
 
-def _labelled(table: pa.Table, label: str) -> pa.Table:
+def _labelled(label: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether a label is there. NaN is missing, as it is for training."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    # A label that is not a number is missing, as it is in training.
-    nan_is_null = pa.types.is_floating(table[label].type)
-    return table.filter(pc.invert(pc.is_null(table[label], nan_is_null=nan_is_null)))
+    there = pc.is_valid(label)
+    if pa.types.is_floating(label.type):
+        return pc.and_not(there, pc.fill_null(pc.is_nan(label), True))
+    return there
 
 
-def _record(pipeline: Pipeline, batch: str, table: pa.Table, score: npt.NDArray[np.float64]) -> pa.Table:
+def _answer(
+    pipeline: Pipeline, scorer: Scorer, batch: str, table: pa.Table, scores: npt.NDArray[np.float64]
+) -> pa.Table:
     import pyarrow as pa
 
-    kept = table.select([*pipeline.features.keys, pipeline.label])
-    shown = pa.array(score) if score.ndim == 1 else pa.FixedSizeListArray.from_arrays(score.ravel(), score.shape[1])
-    return kept.add_column(0, BATCH_COLUMN, pa.array([batch] * table.num_rows)).append_column("score", shown)
+    names = [name for name in (*pipeline.features.keys, pipeline.label) if name != BATCH_COLUMN]
+    columns: dict[str, Any] = {BATCH_COLUMN: pa.array([batch] * table.num_rows)}
+    columns |= {name: table.column(name) for name in dict.fromkeys(names)}
+    if scores.ndim == 1:
+        columns[SCORE] = scores
+    else:
+        columns |= {f"{SCORE}_{name}": scores[:, number] for number, name in enumerate(scorer.classes)}
+    return pa.table(columns)

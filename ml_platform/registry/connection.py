@@ -27,6 +27,7 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # it would report usage to a server abroad
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_UV_AUTO_DETECT": "false",  # it would take requirements from a lock file in whatever folder this runs
     "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # `Connection.call` is what retries, and says so
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
@@ -38,8 +39,8 @@ def prepare() -> None:
     """Set MLflow up for this process, before its first import. Importing it costs 2 s and 200 MB: do it late."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # A new SQLite file otherwise prints some sixty migrations.
-    for name in ("alembic", "mlflow.store.db.utils"):
+    # A new SQLite file otherwise prints some sixty migrations, and a saved model that its example was validated.
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.pyfunc"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

@@ -55,6 +55,21 @@ def test_drawing_again_gives_the_same_bytes(pictures):
     assert plots.roc(TARGET, BOTH) == pictures["roc"]
 
 
+@pytest.mark.parametrize(
+    ("task", "target", "shape", "classes", "titles"),
+    [
+        ("binary", np.where(TARGET == 1, "yes", "no"), (ROWS,), ("no", "yes"), {"ROC", "Calibration", "Scores"}),
+        ("multiclass", TARGET, (ROWS, 2), (0, 1), {"Confusion of the network", "Confusion of the baseline"}),
+        ("regression", SCORES, (ROWS,), None, {"Predicted and actual"}),
+    ],
+)
+def test_each_task_has_its_plots(task, target, shape, classes, titles):
+    scores = {"network": RANDOM.random(shape), "baseline": RANDOM.random(shape)}
+    drawn = plots.for_task(task, target, scores, classes)
+    assert set(drawn) == titles
+    assert all(png.startswith(b"\x89PNG") and len(png) < 25_000 for png in drawn.values())
+
+
 def test_markdown_holds_the_picture():
     assert plots.markdown(b"\x89PNG", "ROC") == "![ROC](data:image/png;base64,iVBORw==)"
 

@@ -1,0 +1,38 @@
+"""Hashes of a folder's files, as a model version carries them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+
+def of_folder(folder: Path) -> dict[str, str]:
+    """SHA-256 by path inside the folder, with forward slashes, in name order."""
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def to_tag(hashes: dict[str, str]) -> str:
+    """Hashes as the value of a tag."""
+    return json.dumps(hashes, sort_keys=True, separators=(",", ":"))
+
+
+def from_tag(text: str | None) -> dict[str, str]:
+    """Read what `to_tag` wrote; empty where there is nothing to read, which no folder's hashes equal."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def difference(expected: dict[str, str], found: dict[str, str]) -> str:
+    """What differs, in words: the first few files that are missing, added or changed. Empty when nothing does."""
+    words = [f"{name} is missing" for name in expected if name not in found]
+    words += [f"{name} was added" for name in found if name not in expected]
+    words += [f"{name} was changed" for name in expected if name in found and expected[name] != found[name]]
+    return "; ".join(words[:5])

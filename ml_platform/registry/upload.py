@@ -1,0 +1,176 @@
+"""Puts a model folder into MLflow's artifact store as a logged model, and reads it back to see that it arrived."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml_platform.errors import RegistryError
+from ml_platform.pipeline import Pipeline
+from ml_platform.registry import hashes
+from ml_platform.registry.connection import Connection
+from ml_platform.training.result import CONTENT
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DATA_VERSION_TAG = "ml_platform.data_version"
+"""Of the trained model; on its upload and on its version."""
+FILES_TAG = "ml_platform.files"
+"""SHA-256 of every uploaded file; an upload has it once it was read back and found right."""
+_LOADER = "ml_platform.registry.scoring_model"
+_FOLDER = "model"
+_EXAMPLE_ROWS = 5
+
+
+def ensure_upload(
+    connection: Connection,
+    pipeline: Pipeline,
+    model_folder: Path,
+    run_id: str,
+    data_version: str,
+    input_example: pa.Table,
+) -> str:
+    """The id of a logged model that holds these bytes: one that an earlier, killed call had finished, or a new one."""
+    experiment_id = connection.call("read the run", connection.client.get_run, run_id).info.experiment_id
+    earlier = connection.call(
+        "search logged models",
+        connection.client.search_logged_models,
+        [experiment_id],
+        filter_string=f"tags.`{DATA_VERSION_TAG}` = '{data_version}'",
+        max_results=50,
+    )
+    for logged in earlier:
+        expected = hashes.from_tag(logged.tags.get(FILES_TAG))
+        if str(logged.status) != "READY" or content_differs(expected, model_folder):
+            continue
+        if not difference(connection, logged.model_id, expected):
+            return str(logged.model_id)
+    return _upload(connection, pipeline, model_folder, run_id, experiment_id, data_version, input_example)
+
+
+def _upload(
+    connection: Connection,
+    pipeline: Pipeline,
+    model_folder: Path,
+    run_id: str,
+    experiment_id: str,
+    data_version: str,
+    input_example: pa.Table,
+) -> str:
+    client = connection.client
+    logged = connection.call(
+        "create a logged model",
+        client.create_logged_model,
+        experiment_id,
+        name=pipeline.name,
+        source_run_id=run_id,
+        tags={DATA_VERSION_TAG: data_version},
+        model_type=pipeline.task,
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "upload")
+        _save(pipeline, model_folder, folder, input_example, run_id=run_id, logged=logged)
+        expected = hashes.of_folder(folder)
+        connection.call("upload the model", client.log_model_artifacts, logged.model_id, str(folder))
+    if wrong := difference(connection, logged.model_id, expected):
+        connection.call("give up the upload", client.finalize_logged_model, logged.model_id, "FAILED")
+        raise RegistryError(
+            "MLflow's artifact store does not hold what was sent to it.",
+            where=f"{connection.tracking_uri}, logged model {logged.model_id}",
+            got=wrong,
+            fix="check the artifact store, then run the stage again",
+        )
+    tags = {FILES_TAG: hashes.to_tag(expected)}
+    connection.call("tag the upload", client.set_logged_model_tags, logged.model_id, tags)
+    connection.call("finish the upload", client.finalize_logged_model, logged.model_id, "READY")
+    connection.call("link the model to its run", _link, client, run_id, logged.model_id)
+    return str(logged.model_id)
+
+
+def _save(
+    pipeline: Pipeline, model_folder: Path, folder: Path, input_example: pa.Table, *, run_id: str, logged: Any
+) -> None:
+    """Write the MLflow model: the model folder's content, a signature, an example, and pinned requirements."""
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    from ml_platform.registry.requirements import pinned
+    from ml_platform.registry.scoring_model import signature
+    from ml_platform.training.scoring import Scorer
+
+    scorer = Scorer.load(model_folder)
+    example = _plain(input_example.select(list(scorer.columns)).slice(0, _EXAMPLE_ROWS))
+    content = folder.parent / _FOLDER
+    content.mkdir()
+    for name in CONTENT:  # what the same job always writes the same; timings stay in the store
+        shutil.copyfile(model_folder / name, content / name)
+    mlflow.pyfunc.save_model(
+        path=str(folder),
+        loader_module=_LOADER,
+        data_path=str(content),
+        signature=signature(scorer, example),
+        input_example=example.to_pandas(),
+        pip_requirements=pinned([pipeline.recipe.model]),
+        mlflow_model=Model(
+            artifact_path=logged.artifact_location,
+            model_uuid=logged.model_id,
+            run_id=run_id,
+            model_id=logged.model_id,
+        ),
+    )
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Dictionary-encoded columns as what they encode: pandas would make categories of them, which MLflow refuses."""
+    import pyarrow as pa
+
+    fields = [
+        pa.field(field.name, field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields))
+
+
+def _link(client: Any, run_id: str, model_id: str) -> None:
+    from mlflow.entities import LoggedModelOutput
+
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+
+
+def content_differs(expected: Mapping[str, str], model_folder: Path) -> str:
+    """Whether an upload was made of another model folder than this one, in words."""
+    own = hashes.of_folder(model_folder)
+    return hashes.difference(
+        {f"data/{_FOLDER}/{name}": own.get(name, "") for name in CONTENT},
+        {name: value for name, value in expected.items() if name.startswith("data/")},
+    )
+
+
+def difference(connection: Connection, model_id: str, expected: dict[str, str]) -> str:
+    """Download an upload to a fresh folder and say how its files differ from `expected`; nothing when they do not.
+
+    Raises:
+        RegistryError: the store is away or refuses, which says nothing of the files.
+    """
+    logged = connection.call("read the logged model", connection.client.get_logged_model, model_id)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            copy = connection.call("read the upload back", _download, connection, logged.artifact_location, folder)
+        except FileNotFoundError as error:
+            return f"there is no {error.filename or error}"
+        return hashes.difference(expected, hashes.of_folder(copy))
+
+
+def _download(connection: Connection, location: str, folder: str) -> Path:
+    """From where the files really are: by its `models:/` name, MLflow adds a file of its own to a download."""
+    import mlflow.artifacts
+
+    return Path(
+        mlflow.artifacts.download_artifacts(
+            artifact_uri=location, dst_path=folder, tracking_uri=connection.tracking_uri
+        )
+    )
