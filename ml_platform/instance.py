@@ -1,4 +1,4 @@
-"""Dagster's instance folder under the platform's home: one `dagster.yaml`, kept equal to the one of this release."""
+"""Dagster's instance folder under the platform's home, its settings kept equal to those of this release."""
 
 from __future__ import annotations
 
@@ -18,51 +18,58 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def instance_config() -> str:
-    """The text of this release's dagster.yaml: package data of the wheel, or the project's own in a checkout.
+CONFIG_FILES = ("dagster.yaml", "workspace.yaml")
+"""What the folder holds of this release: the instance's settings, and which code Dagster loads."""
+
+
+def release_text(name: str) -> str:
+    """The text of this release's `name`: package data of the wheel, or the project's own in a checkout.
 
     Raises:
         SetupError: neither is there.
     """
-    packaged = resources.files("ml_platform").joinpath("dagster.yaml")
+    packaged = resources.files("ml_platform").joinpath(name)
     if packaged.is_file():
         return packaged.read_text(encoding="utf-8")
-    checkout = Path(__file__).resolve().parent.parent / "dagster.yaml"
+    checkout = Path(__file__).resolve().parent.parent / name
     if not checkout.is_file():
-        raise SetupError("The platform's dagster.yaml is missing.", where=checkout, fix="reinstall ml-platform")
+        raise SetupError(f"The platform's {name} is missing.", where=checkout, fix="reinstall ml-platform")
     return checkout.read_text(encoding="utf-8")
 
 
 def prepare_folder(settings: Settings) -> Path:
-    """Make DAGSTER_HOME and put this release's dagster.yaml there; say so where it replaces another. Safe to repeat.
+    """Make DAGSTER_HOME and put this release's files there; say so where one replaces another. Safe to repeat.
 
     Raises:
         SetupError: the folder cannot be written.
     """
     home = settings.dagster_home
-    target = home / "dagster.yaml"
-    text = instance_config()
     try:
         home.mkdir(parents=True, exist_ok=True)
-        current = target.read_text(encoding="utf-8") if target.exists() else None
-        if current == text:
-            return home
-        if current is not None:
-            _log.warning("%s differed from this release's: refreshed, with the old text beside it as .previous", target)
-            target.with_suffix(".yaml.previous").write_text(current, encoding="utf-8")
-        # A daemon may read the file at any time: it must never see half of it.
-        handle, name = tempfile.mkstemp(dir=home, prefix=".dagster.yaml.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).replace(target)
+        for name in CONFIG_FILES:
+            _refresh(home / name, release_text(name))
     except OSError as error:
         raise SetupError(
             "Dagster's folder cannot be written.",
             where=home,
             got=error,
-            fix="set ML_PLATFORM_HOME to a folder of yours",
+            fix="set ML_PLATFORM_HOME to a folder that you can write to",
         ) from error
     return home
+
+
+def _refresh(target: Path, text: str) -> None:
+    current = target.read_text(encoding="utf-8") if target.exists() else None
+    if current == text:
+        return
+    if current is not None:
+        _log.warning("%s differed from this release's: refreshed, with the old text beside it as .previous", target)
+        target.with_name(f"{target.name}.previous").write_text(current, encoding="utf-8")
+    # A daemon may read the file at any time: it must never see half of it.
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(temporary).replace(target)
 
 
 def prepare_instance(settings: Settings) -> DagsterInstance:

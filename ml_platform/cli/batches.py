@@ -36,7 +36,7 @@ def selected(texts: Iterable[str], pipeline: Pipeline, landed: Callable[[], Iter
 
 def landed_batches(pipeline: Pipeline, landing: Landing) -> set[str]:
     """Names of the batches for which any of the pipeline's sources has landed."""
-    return {name for source in pipeline.sources for name in landing.files(pipeline.name, source.name, source.format)}
+    return {name for source in pipeline.sources for name in landing.files(pipeline, source.name, source.format)}
 
 
 def _range(text: str, pipeline: Pipeline, landed: Callable[[], Iterable[str]]) -> set[str]:

@@ -163,19 +163,20 @@ def check_landing(settings: Settings) -> Finding:
 
 
 def _probe(url: str, settings: Settings, variable: str) -> Finding:
-    import fsspec
-    from fsspec.utils import get_protocol
+    from ml_platform.store.filesystem import local_folder, open_filesystem
 
     fix = f"{variable} must name a folder or URL that can be written; credentials and endpoint go into "
     fix += 'ML_PLATFORM_STORAGE_OPTIONS (JSON), and S3 needs the extra: pip install "ml-platform[s3]"'
     try:
-        options = settings.storage_options.get(get_protocol(url), {})
-        files, root = fsspec.core.url_to_fs(url, **options)
+        folder = local_folder(url)
+        files, root = open_filesystem(f"file://{folder}" if folder else url, settings.storage_options)
         files.makedirs(root, exist_ok=True)
         probe = f"{root.rstrip('/')}/.probe-{uuid.uuid4().hex}"
         files.pipe_file(probe, b"probe")
         read = files.cat_file(probe)
         files.rm_file(probe)
+    except PlatformError as error:
+        return Finding(ok=False, found=f"{url}: {error.what} {error.got or ''}"[:400], fix=error.fix or fix)
     except Exception as error:
         return Finding(ok=False, found=f"{url}: {type(error).__name__}: {error}"[:400], fix=fix)
     return Finding(ok=read == b"probe", found=f"{url} can be written and read", fix=fix)

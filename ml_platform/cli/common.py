@@ -55,7 +55,7 @@ def notices() -> Console:
 
 
 def open_landing(settings: Settings) -> Landing:
-    """The place where data lands."""
+    """The place where data lands, to list it and to write to it: nothing here has to wait until a file keeps still."""
     from ml_platform.landing import Landing
 
-    return Landing(settings.landing, storage_options=settings.storage_options, settle_seconds=settings.settle_seconds)
+    return Landing(settings.landing, storage_options=settings.storage_options, settle_seconds=0.0)

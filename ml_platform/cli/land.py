@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,9 +26,6 @@ EXAMPLES = """[bold]Examples[/bold]
   ml-platform land nyc_flights planes.parquet --source planes
 
 A reference table, such as planes, has no batch. A file is seen whole or not at all."""
-
-REFERENCES = "references"
-"""The folder of reference tables in the landing place."""
 
 
 def land(
@@ -67,6 +64,8 @@ def land(
 
 def _put_file(landing: Landing, pipeline: Pipeline, file: Path, source: str | None, batch: str | None) -> str:
     """Check what was asked and put the file. Returns where it landed."""
+    from ml_platform.landing import REFERENCES
+
     feed = _feed(pipeline, source)
     is_source = feed in pipeline.sources
     if is_source and batch is None:
@@ -75,26 +74,14 @@ def _put_file(landing: Landing, pipeline: Pipeline, file: Path, source: str | No
         raise LandingError(
             "A reference table has no batches.", where=f"reference {feed.name!r}", fix="leave --batch away"
         )
-    if batch is not None and not pipeline.batches.accepts(batch):
-        raise LandingError(
-            "The pipeline has no batch of that name.",
-            where=f"pipeline {pipeline.name!r}, --batch",
-            got=batch,
-            fix=f"a batch is {pipeline.batches.describe()}",
-        )
-    if not file.is_file():
-        raise LandingError("There is no such file.", got=file)
     if file.suffix.lower() != f".{feed.format}":
         raise LandingError(
             f"The feed {feed.name!r} is declared as {feed.format}.",
             got=file.name,
             fix=f"convert it, or rename it to *.{feed.format} if that is what is in it",
         )
-    if file.stat().st_size == 0:
-        raise LandingError("The file is empty.", got=file, fix="write it again; nothing was landed")
-    if batch is None:
-        return landing.put(pipeline.name, REFERENCES, feed.name, file, feed.format)
-    return landing.put(pipeline.name, feed.name, batch, file, feed.format)
+    folder, name = (REFERENCES, feed.name) if batch is None else (feed.name, batch)
+    return landing.put(pipeline, folder, name, file, feed.format)
 
 
 def _feeds(pipeline: Pipeline) -> dict[str, Source | Reference]:
@@ -122,6 +109,7 @@ def _put_samples(landing: Landing, pipeline: Pipeline) -> tuple[int, int]:
     from rich.progress import track
 
     from ml_platform.cli import common
+    from ml_platform.landing import REFERENCES
     from ml_platform.pipeline import load_named
 
     if pipeline.sample_data is None:
@@ -132,7 +120,7 @@ def _put_samples(landing: Landing, pipeline: Pipeline) -> tuple[int, int]:
         )
     feeds = _feeds(pipeline)
     tables: Iterator[tuple[str, str | None, pyarrow.Table]] = load_named(pipeline.sample_data)()
-    landed: dict[tuple[str, str], dict[str, LandedFile]] = {}
+    landed: dict[tuple[str, str], Mapping[str, LandedFile]] = {}
     new = same = 0
     console = common.notices()
     with tempfile.TemporaryDirectory() as scratch:
@@ -144,12 +132,12 @@ def _put_samples(landing: Landing, pipeline: Pipeline) -> tuple[int, int]:
             format_ = feeds[name].format
             folder, file = (REFERENCES, name) if batch is None else (name, batch)
             if (folder, format_) not in landed:
-                landed[folder, format_] = landing.files(pipeline.name, folder, format_)
+                landed[folder, format_] = landing.files(pipeline, folder, format_)
             data = encoded(table, format_)
             if _is_same(landing, landed[folder, format_].get(file), data, Path(scratch) / "landed"):
                 same += 1
             else:
-                landing.put(pipeline.name, folder, file, data, format_)
+                landing.put(pipeline, folder, file, data, format_)
                 new += 1
     return new, same
 

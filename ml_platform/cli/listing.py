@@ -11,8 +11,8 @@ def list_pipelines() -> None:
     from rich.table import Table
 
     from ml_platform.cli import common
-    from ml_platform.cli.land import REFERENCES
     from ml_platform.discovery import pipelines
+    from ml_platform.landing import REFERENCES
 
     settings = common.load_settings()
     landing = common.open_landing(settings)
@@ -24,11 +24,10 @@ def list_pipelines() -> None:
         console.print(f"[bold]{pipeline.name}[/bold]  {escape(pipeline.description)}")
         table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
         for source in pipeline.sources:
-            batches = landing.files(pipeline.name, source.name, source.format)
+            batches = landing.files(pipeline, source.name, source.format)
             table.add_row("source", source.name, source.format, escape(_span(batches)))
-        tables = {}
         for reference in pipeline.references:
-            tables = landing.files(pipeline.name, REFERENCES, reference.format)
+            tables = landing.files(pipeline, REFERENCES, reference.format)
             landed = "landed" if reference.name in tables else "not landed"
             table.add_row("reference", reference.name, reference.format, landed)
         recipe = pipeline.recipe.model

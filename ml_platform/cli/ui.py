@@ -47,8 +47,9 @@ def ui(
 
     settings = common.load_settings()
     console = common.notices()
-    # A service manager sends SIGTERM, a closed terminal SIGHUP: both must stop the children as Ctrl-C does.
-    for name in (signal.SIGTERM, signal.SIGHUP):
+    # A service manager sends SIGTERM, a closed terminal SIGHUP: both must stop the children as Ctrl-C does. SIGINT too:
+    # a shell that starts us in the background has it ignored, and our children would inherit that.
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _interrupt)
     services = [_dagster(settings, host, free_port(host, port, option="--port"))]
     if mlflow_port is not None:
@@ -70,7 +71,7 @@ def _dagster(settings: Settings, host: str, port: int) -> Service:
         url=f"http://{host}:{port}",
         # -W: `dagster dev` warns that `dg dev` is newer; it is not installed without the dev extra.
         command=(
-            *(sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-m", "ml_platform.definitions"),
+            *(sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-w", str(home / "workspace.yaml")),
             *("--host", host, "--port", str(port), "--log-level", "warning"),
         ),
         # The home, written out: a run's process may have another working folder.
@@ -93,7 +94,8 @@ def _mlflow(settings: Settings, host: str, port: int, console: Console) -> Servi
             *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", settings.mlflow),
             *("--host", host, "--port", str(port), "--workers", "1"),
         ),
-        changes={},
+        # Nobody here evaluates prompts: without it, MLflow keeps nine idle processes.
+        changes={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         ready="/health",
         folder=folder,
     )
