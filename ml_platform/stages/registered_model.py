@@ -18,7 +18,7 @@ from ml_platform.versions.code import CodeVersion, code_version
 from ml_platform.versions.fingerprint import short_hash
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
 
     from ml_platform.registry.models import RegisteredVersion
     from ml_platform.stages.chain import Chain
@@ -117,14 +117,15 @@ class RegisteredModel(Stage):
                 },
             )
 
-    def _example(self, bench: Bench, training_set: Manifest) -> pd.DataFrame:
+    def _example(self, bench: Bench, training_set: Manifest) -> pa.Table:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         listed = TrainingList.load(bench.store, training_set)
         paths: list[Path] = TrainingList.paths(bench.store, [m for m in listed.holdout if m.rows][:1])
         with pq.ParquetFile(paths[0]) as file:
             batch = next(file.iter_batches(batch_size=EXAMPLE_ROWS, columns=list(self.pipeline.features.columns)))
-        return batch.to_pandas()
+        return pa.Table.from_batches([batch])
 
     def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
         facts = manifest.facts

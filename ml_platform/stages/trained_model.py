@@ -68,7 +68,6 @@ class TrainedModel(Stage):
             files=tuple(str(path) for path in TrainingList.paths(bench.store, listed.train)),
             memory_mib=bench.settings.training_memory,
             device=bench.settings.device,
-            threads=self.pipeline.recipe.threads,
         )
         folder = self._train(bench, work, job)
         history = json.loads((folder / HISTORY).read_text())
