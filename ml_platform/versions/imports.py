@@ -91,6 +91,10 @@ def closure(roots: tuple[str, ...]) -> tuple[dict[str, str], set[str]]:
 
 def _finder() -> Callable[[str], _Place | None]:
     """`_find` that looks at the disk once for each name."""
+    global _path
+    if _path != tuple(sys.path):
+        _path = tuple(sys.path)
+        _places.clear()
     found: dict[str, _Place | None] = {}
 
     def find(name: str) -> _Place | None:
@@ -102,6 +106,7 @@ def _finder() -> Callable[[str], _Place | None]:
 
 
 _places: dict[str, _Place] = {}
+_path: tuple[str, ...] = ()
 
 
 def _find(name: str) -> _Place | None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+
 from ml_platform.errors import PlatformError
 from ml_platform.versions.content import content_versions, table_content, table_version
 
