@@ -49,28 +49,33 @@ class LocalLauncher:
 
     def launch(self, name: str, job: TrainingJob, *, env: Mapping[str, str] | None = None) -> LocalRun:
         """See `Launcher.launch`."""
-        if not _NAME.fullmatch(name) or ".." in name:
-            raise TrainingError("A job's name is letters, digits, dots, dashes and underscores.", got=repr(name))
-        folder = self._work / name
+        folder = self.folder(name)
         job = replace(
             job,
             files=tuple(str(Path(path).absolute()) for path in job.files),
             output=str(folder / "model"),
         )
-        lock = self._work / ".locks" / name
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        return LocalRun(folder, lock, job, dict(env or {}), self._grace_seconds)
+        return LocalRun(folder, self._lock(name), job, dict(env or {}), self._grace_seconds)
 
     def remove(self, name: str) -> bool:
         """Forget a job that does not run. False where it runs."""
-        lock = self._work / ".locks" / name
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = _try_lock(lock)
+        folder, handle = self.folder(name), _try_lock(self._lock(name))
         if handle is None:
             return False
-        shutil.rmtree(self._work / name, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
         return True
+
+    def folder(self, name: str) -> Path:
+        """Where a job of that name keeps its files. Raises TrainingError for a name that is not one."""
+        if not _NAME.fullmatch(name) or ".." in name:
+            raise TrainingError("A job's name is letters, digits, dots, dashes and underscores.", got=repr(name))
+        return self._work / name
+
+    def _lock(self, name: str) -> Path:
+        path = self._work / ".locks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
 
 class LocalRun:

@@ -1,0 +1,1 @@
+"""Tests of starting, following and ending training jobs."""

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ml_platform_tests.training import made
+
+
+@pytest.fixture(scope="session")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Training files, small."""
+    return made.files(tmp_path_factory.mktemp("data"))
+
+
+def processes(mark: Path | str) -> list[str]:
+    """Live processes whose command line has `mark` in it."""
+    if not Path("/proc/self/cmdline").exists():
+        listed = subprocess.run(["ps", "-axwwo", "stat=,args="], capture_output=True, text=True, check=True).stdout
+        return [line for line in listed.splitlines() if str(mark) in line and not line.startswith("Z")]
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # ended meanwhile; a zombie's command line is empty
+            found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in found if str(mark) in line]
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float = 90, what: str = "") -> None:
+    """Wait for something that is bound to happen."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what or condition}"
+        time.sleep(0.05)

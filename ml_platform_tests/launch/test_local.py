@@ -1,0 +1,209 @@
+"""Real jobs of two processes under torchrun. Each start takes seconds, so tests share what they can."""
+
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from ml_platform import launch
+from ml_platform.errors import TrainingError
+from ml_platform.launch import State
+from ml_platform.launch.local import LocalLauncher
+from ml_platform.training.result import CONTENT, FolderResult
+from ml_platform.training.scoring import Scorer
+from ml_platform_tests.launch.conftest import processes, wait_until
+from ml_platform_tests.training import made
+
+TROUBLED = "ml_platform_tests.training.models:troubled"
+REPOSITORY = Path(__file__).parents[2]
+
+
+def trouble(paths: list[str], kind: str) -> Any:
+    return made.job(paths, model=TROUBLED, hyperparameters={"trouble": kind}, epochs=100)
+
+
+@pytest.fixture(scope="module")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> LocalLauncher:
+    return LocalLauncher(tmp_path_factory.mktemp("work with a space"))
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def trained(launcher: LocalLauncher, paths: list[str], lines: list[str]) -> FolderResult:
+    return launch.run(launcher, name="first", job=made.job(paths), log=lines.append)
+
+
+def same_bytes(a: FolderResult, b: FolderResult) -> bool:
+    return all((a.folder / name).read_bytes() == (b.folder / name).read_bytes() for name in CONTENT)
+
+
+def test_a_job_trains_and_its_log_is_followed(trained: FolderResult, lines: list[str], paths: list[str]) -> None:
+    assert any(line.startswith("epoch 2/2: loss") for line in lines)
+    assert trained.history["topology"]["processes"] == 2
+    assert [entry["rank"] for entry in trained.history["resources"]] == [0, 1]
+    assert len(Scorer.load(trained.folder).columns) == 4
+
+
+def test_progress_reaches_dagster_and_the_same_job_gives_the_same_bytes(
+    launcher: LocalLauncher, paths: list[str], trained: FolderResult, tmp_path: Path
+) -> None:
+    messages: list[dict[str, Any]] = []
+    results: list[FolderResult] = []
+
+    @dg.asset
+    def model(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        reader = dg.PipesTempFileMessageReader()
+        with dg.open_pipes_session(context, dg.PipesTempFileContextInjector(), reader) as session:
+            env = session.get_bootstrap_env_vars()
+            results.append(launch.run(launcher, name="second", job=made.job(paths), env=env))
+        messages.extend(session.get_custom_messages())
+        return dg.MaterializeResult()
+
+    assert dg.materialize([model], instance=dg.DagsterInstance.ephemeral()).success
+    assert [m["epoch"] for m in messages if "step" not in m] == [1, 2]
+    assert messages[-1]["train_loss"] == results[0].history["epochs"][-1]["train_loss"]
+    assert same_bytes(results[0], trained)
+
+
+def test_another_seed_gives_another_model(launcher: LocalLauncher, paths: list[str], trained: FolderResult) -> None:
+    other = launch.run(launcher, name="seed", job=made.job(paths, seed=1))
+    assert other.files["weights.safetensors"] != trained.files["weights.safetensors"]
+    assert other.files["preprocessing.json"] == trained.files["preprocessing.json"]
+
+
+def test_data_beyond_the_memory_is_streamed_and_still_repeatable(launcher: LocalLauncher, tmp_path: Path) -> None:
+    paths = made.files(tmp_path, batches=2, rows=20_000, row_group=1500)
+    job = made.job(paths, memory_mib=1, epochs=1, batch_size=1024)
+    once = launch.run(launcher, name="streamed", job=job)
+    again = launch.run(launcher, name="streamed-again", job=job)
+    assert once.history["topology"]["rows_in"] == "streaming"
+    assert same_bytes(once, again)
+    assert once.history["epochs"][0]["train_loss"] < 0.69
+
+
+def test_a_finished_job_is_not_trained_again(
+    launcher: LocalLauncher, paths: list[str], trained: FolderResult, lines: list[str]
+) -> None:
+    run = launcher.launch("first", made.job(paths))
+    assert (run.joined, run.status().state) == (True, State.SUCCEEDED)
+    assert run.result() == trained
+    assert list(run.logs()) == lines
+
+
+def test_a_job_of_the_same_name_with_another_specification_is_refused(
+    launcher: LocalLauncher, paths: list[str], trained: FolderResult
+) -> None:
+    with pytest.raises(TrainingError, match="another specification") as caught:
+        launcher.launch("first", made.job(paths, seed=2))
+    assert "recipe" in str(caught.value)
+    assert "'seed': 2" in str(caught.value)
+    assert launcher.launch("first", made.job(paths)).status().state is State.SUCCEEDED  # and the lock is free again
+
+
+def test_an_exception_in_a_rank_stands_on_top_of_the_error(launcher: LocalLauncher, paths: list[str]) -> None:
+    with pytest.raises(TrainingError) as caught:
+        launch.run(launcher, name="raises", job=trouble(paths, "raise"))
+    text = str(caught.value)
+    assert text.startswith(
+        "Training failed in rank 1, which ended with exit code 1 (an exception): ValueError: no such"
+    )
+    assert "models.py" in text.partition("where:")[0]  # the traceback
+    assert str(launcher.folder("raises") / "log.txt") in text
+    assert not processes(launcher.folder("raises"))
+    assert not (launcher.folder("raises") / "model").exists()
+
+
+def test_a_killed_rank_is_named_with_what_the_signal_means(launcher: LocalLauncher, paths: list[str]) -> None:
+    with pytest.raises(TrainingError, match=r"rank 1, .*exit code -9 \(SIGKILL: .*memory") as caught:
+        launch.run(launcher, name="killed", job=trouble(paths, "kill"))
+    assert "Connection" not in str(caught.value).splitlines()[0]
+    assert not processes(launcher.folder("killed"))
+
+
+def test_two_launches_at_once_train_once(launcher: LocalLauncher, paths: list[str]) -> None:
+    results: list[FolderResult] = []
+    runs = [
+        threading.Thread(target=lambda: results.append(launch.run(launcher, name="both", job=made.job(paths))))
+        for _ in range(2)
+    ]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert len(results) == 2
+    assert results[0] == results[1]  # history's timings too: one training
+
+
+def test_who_waits_takes_over_what_was_cancelled_and_cancelling_leaves_nothing(
+    launcher: LocalLauncher, paths: list[str]
+) -> None:
+    job, folder = trouble(paths, "wait"), launcher.folder("cancelled")
+    first = launcher.launch("cancelled", job)
+    second = launcher.launch("cancelled", job)
+    assert (first.joined, second.joined) == (False, True)
+    assert (first.status().state, second.status().state) == (State.RUNNING, State.WAITING)
+    wait_until(lambda: "steps an epoch" in (folder / "log.txt").read_text(), what="training to begin")
+    assert len(processes(folder)) == 3  # torchrun and two ranks
+    first.cancel()
+    assert not processes(folder)
+    assert first.status().state is State.CANCELLED
+    with pytest.raises(TrainingError, match="cancelled"):
+        first.result()
+    assert second.status().state is State.RUNNING
+    assert not second.joined
+    assert not launcher.remove("cancelled")
+    second.cancel()
+    assert not processes(folder)
+    assert launcher.remove("cancelled")
+
+
+def test_who_waits_for_a_job_that_fails_gets_its_error(launcher: LocalLauncher, paths: list[str]) -> None:
+    first = launcher.launch("fails", trouble(paths, "raise"))
+    second = launcher.launch("fails", trouble(paths, "raise"))
+    assert second.status().state is State.WAITING
+    wait_until(lambda: first.status().state.final)
+    assert second.status().state is State.FAILED
+    with pytest.raises(TrainingError, match="no such layer"):
+        second.result()
+
+
+_LAUNCHING = """
+import sys
+from pathlib import Path
+from ml_platform import launch
+from ml_platform.launch.local import LocalLauncher
+from ml_platform.training.config import TrainingJob
+job = TrainingJob.from_json(Path(sys.argv[2]).read_bytes())
+launch.run(LocalLauncher(Path(sys.argv[1])), name="orphan", job=job, log=lambda line: print(line, flush=True))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_no_process_outlives_its_launcher(paths: list[str], tmp_path: Path, number: signal.Signals) -> None:
+    spec, folder = tmp_path / "spec.json", tmp_path / "work" / "orphan"
+    spec.write_text(trouble(paths, "wait").to_json())
+    command = [sys.executable, "-c", _LAUNCHING, str(tmp_path / "work"), str(spec)]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        assert any("steps an epoch" in line for line in parent.stdout)
+        assert len(processes(folder)) == 3
+        parent.send_signal(number)
+        parent.wait(30)
+    wait_until(lambda: not processes(folder), seconds=10, what="the job's processes to end")
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a..b"])
+def test_a_name_cannot_leave_its_folder(launcher: LocalLauncher, paths: list[str], name: str) -> None:
+    with pytest.raises(TrainingError, match="name"):
+        launcher.launch(name, made.job(paths))
