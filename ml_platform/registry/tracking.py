@@ -248,7 +248,7 @@ def _enter(
             SimpleNamespace(
                 log=context.log,
                 dagster_run=SimpleNamespace(job_name=run_name),
-                run_id=context.run_id,
+                run_id=context.run.run_id,
                 resource_config=config,
             )
         )
@@ -256,19 +256,23 @@ def _enter(
 
 @contextlib.contextmanager
 def _environment_restored() -> Iterator[None]:
-    """Undo what entering a run leaves behind in the process: the tracking URI, in MLflow and in the environment.
+    """Undo what entering a run leaves behind in the process: the tracking URI, the experiment, and the environment.
 
-    MLflow sets MLFLOW_TRACKING_URI so that subprocesses follow; a training job must not start to talk to MLflow.
+    MLflow sets MLFLOW_TRACKING_URI so that subprocesses follow; a training job must not start to talk to MLflow. And a
+    team's own `mlflow.start_run()` must not end up in our experiment.
     """
     import mlflow as untyped
+    from mlflow.tracking import fluent
 
     mlflow: Any = untyped
+    experiment = fluent._active_experiment_id  # no public function reads or clears it
     before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
     uri = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else ""
     try:
         yield
     finally:
         mlflow.set_tracking_uri(uri)
+        fluent._active_experiment_id = experiment
         for name in [name for name in os.environ if name.startswith("MLFLOW_") and name not in before]:
             del os.environ[name]
         os.environ.update(before)
