@@ -49,7 +49,7 @@ def run(
     well = True
     for pipeline in chosen:
         summary = _run(pipeline, settings, batches or [], stages)
-        show(summary, settings, console)
+        show(summary, pipeline.task, settings, console)
         well &= summary.ok
     raise typer.Exit(0 if well else 1)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ml_platform.pipeline import METRICS, Task
 from ml_platform.settings import Settings
 from ml_platform.stages.summary import RunSummary
 
@@ -16,8 +17,8 @@ MANY = 8
 """Of batches with one and the same reason, how many are named."""
 
 
-def show(summary: RunSummary, settings: Settings, console: Console) -> None:
-    """Print a summary."""
+def show(summary: RunSummary, task: Task, settings: Settings, console: Console) -> None:
+    """Print a summary; `task` says which metric comes first."""
     console.print()
     console.rule(f"[bold]{summary.pipeline}")
     if summary.stages:
@@ -28,7 +29,7 @@ def show(summary: RunSummary, settings: Settings, console: Console) -> None:
         _reasons(console, "rejected", summary.rejected)
         _reasons(console, "incomplete", summary.incomplete)
     if summary.metrics:
-        console.print(_metrics(summary))
+        console.print(_metrics(summary, METRICS[task]))
     for gate in summary.gates:
         console.print(f"[bold]Gate[/bold]      [{'green' if gate.passed else 'red'}]{escape(str(gate))}")
     if summary.model is not None:
@@ -61,11 +62,12 @@ def _stages(summary: RunSummary) -> Table:
     return table
 
 
-def _metrics(summary: RunSummary) -> Table:
+def _metrics(summary: RunSummary, order: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name, justify in (("Metric", "left"), ("model", "right"), ("baseline", "right"), ("difference", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for name, value in summary.metrics.items():
+    for name in sorted(summary.metrics, key=lambda name: order.index(name) if name in order else len(order)):
+        value = summary.metrics[name]
         baseline = summary.baseline_metrics.get(name)
         beside = ("-", "-") if baseline is None else (f"{baseline:.4f}", f"{value - baseline:+.4f}")
         table.add_row(name, f"{value:.4f}", *beside)

@@ -135,6 +135,8 @@ class ChainConfig(dg.Config):
 
     batches: list[str] | None = None
     stages: list[str] | None = None
+    console: str = "INFO"
+    """Level of what the run's process prints. The event log has everything all the same."""
 
 
 def chain_job_name(pipeline: Pipeline) -> str:
@@ -149,7 +151,8 @@ def build_chain_job(pipeline: Pipeline) -> dg.JobDefinition:
     @dg.config_mapping  # type: ignore[untyped-decorator,unused-ignore]
     def everywhere(config: ChainConfig) -> dict[str, Any]:
         given = {"config": {"batches": config.batches, "stages": config.stages}}
-        return {"ops": {stage.name: given for stage in stages}}
+        console = {"config": {"log_level": config.console}}
+        return {"ops": {stage.name: given for stage in stages}, "loggers": {"console": console}}
 
     @dg.job(
         name=chain_job_name(pipeline),

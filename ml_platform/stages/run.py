@@ -79,7 +79,12 @@ def run_pipeline(
             instance=instance,
             run_id=run_id,
             resources=build_resources(settings),
-            run_config={"batches": sorted(batches) if batches is not None else None, "stages": list(select) if select else None},
+            run_config={
+                "batches": sorted(batches) if batches is not None else None,
+                "stages": list(select) if select else None,
+                # A line for every event would drown the progress that the command line shows.
+                "console": "WARNING",
+            },
             raise_on_error=False,
         )
         chain = chain_of(pipeline, settings, instance)

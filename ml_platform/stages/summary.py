@@ -66,7 +66,7 @@ class RunSummary:
         accepted: how many batches of this run's selection stand accepted.
         rejected: why, by batch.
         incomplete: which required sources are missing, by batch.
-        metrics: of the model on the holdout; the task's first metric comes first.
+        metrics: of the model on the holdout.
         baseline_metrics: of the baseline on the same rows; may lack metrics.
         gates: the pipeline's metric gates.
         model: the registered version that stands after the run, or None.
