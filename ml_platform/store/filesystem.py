@@ -20,7 +20,7 @@ _ATTEMPTS = 3
 
 def local_folder(url: str) -> Path | None:
     """The folder that a path or a file:// URL names; None for any other URL."""
-    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url)
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*(?:::.*)?)://", url)
     if match is None:
         return Path(url).expanduser().absolute()
     return Path(url[len(match[0]) :]).absolute() if match[1] in ("file", "local") else None

@@ -57,7 +57,14 @@ def check_file_name(name: str) -> None:
         StoreError
     """
     path = PurePosixPath(name)
-    if not name or "\\" in name or "\0" in name or path.is_absolute() or ".." in path.parts or str(path) != name:
+    if (
+        name in ("", ".")
+        or "\\" in name
+        or "\0" in name
+        or path.is_absolute()
+        or ".." in path.parts
+        or str(path) != name
+    ):
         raise StoreError(
             "Not a name for a file of an artifact.", got=repr(name), fix="write it relative, like part/0.parquet"
         )
