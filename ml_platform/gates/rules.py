@@ -9,6 +9,7 @@ that of bare polars, and no switch of pandera (PANDERA_VALIDATION_ENABLED, a dep
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -113,8 +114,17 @@ def _static(name: str, columns: tuple[tuple[str, pl.DataType], ...]) -> Plan:
         return Plan(columns=dict(columns), broken=_schema_failures(errors, schema, empty))
     except (pl.exceptions.PolarsError, NotImplementedError) as error:
         raise DeclarationError("pandera cannot use this schema.", where=name, got=error) from error
+    # In the schema's order; a pattern's columns in the file's (pandera's expansion of patterns has no fixed order).
+    order = dict.fromkeys(
+        name
+        for key, column in schema.columns.items()
+        for name in (parsed.columns if column.regex else [key])
+        if name in parsed.columns and (name == key or re.fullmatch(key, name))
+    )
+    order |= dict.fromkeys(parsed.columns)
+    place = {name: index for index, name in enumerate(order)}
     components = [(name, c) for c in _components(schema, parsed.lazy()) for name in _names(c, parsed.lazy())]
-    order = dict.fromkeys([*(name for name, _ in components), *parsed.columns])
+    components.sort(key=lambda item: place[item[0]])
     after = {column: parsed.schema[column] for column in order}
     before = dict(columns)
     changes = [column for column, type_ in after.items() if before.get(column) != type_]
@@ -123,7 +133,9 @@ def _static(name: str, columns: tuple[tuple[str, pl.DataType], ...]) -> Plan:
     casts = {column: after[column] for column in changes if column in before}
     rules = [rule for column, c in components if not c.nullable for rule in [_filled(column, after[column])]]
     rules += [
-        _not_too_fine(column) for column, type_ in after.items() if isinstance(type_, pl.Datetime) and type_.time_unit == "ns"
+        _not_too_fine(column)
+        for column, type_ in after.items()
+        if isinstance(type_, pl.Datetime) and type_.time_unit == "ns"
     ]
     checks = [(column, check) for column, c in components for check in c.checks]
     checks += [("", check) for check in schema.checks]
