@@ -56,13 +56,18 @@ class WholeCheck:
         return out.select(_breaks(pl.col(CHECK_OUTPUT_KEY), self.pandera.ignore_na).alias("breaks"))
 
 
-def sort_in(
-    check: Any, family: str, column: str, empty: pl.LazyFrame, rules: list[Rule], whole: list[WholeCheck]
-) -> None:
-    """Add the check to the rules, or to the whole checks. `empty` has the columns and no rows.
+def built_in(check: Any) -> bool:
+    """Whether it is one of pandera's own, which says the same whenever it is asked."""
+    name = getattr(check._check_fn, "__name__", None)
+    return name is not None and bool(check.is_builtin_check(name))
+
+
+def sort_in(check: Any, column: str, empty: pl.LazyFrame, rules: list[Rule], whole: list[WholeCheck]) -> None:
+    """Add the check to the rules, or to the whole checks. `empty` has the columns and no rows; "" is the whole table.
 
     A check that only warns is no part of the verdict, as in pandera.
     """
+    family = "values" if column else "rules"
     if check.raise_warning:
         return
     name = str(check.error or check.name or check)
@@ -135,9 +140,8 @@ def _expression(check: Any, column: str, empty: pl.LazyFrame) -> pl.Expr | None:
 
 def _backend(check: Any) -> PolarsCheckBackend:
     """Pandera's evaluation of a check. A built-in one is looked up by name, as `Check.__call__` does."""
-    name = getattr(check._check_fn, "__name__", None)
-    if name is not None and check.is_builtin_check(name):
-        check._check_fn = check.get_builtin_check_fn(name)
+    if built_in(check):
+        check._check_fn = check.get_builtin_check_fn(check._check_fn.__name__)
     return PolarsCheckBackend(check)
 
 

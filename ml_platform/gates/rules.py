@@ -21,7 +21,7 @@ from pandera.config import ValidationDepth, config_context
 from pandera.errors import SchemaErrorReason, SchemaErrors
 
 from ml_platform.errors import DeclarationError
-from ml_platform.gates.expressions import Rule, WholeCheck, sort_in
+from ml_platform.gates.expressions import Rule, WholeCheck, built_in, sort_in
 from ml_platform.gates.report import BrokenRule
 from ml_platform.pipeline import load_named
 
@@ -47,7 +47,7 @@ class Plan:
         rules: asked of every chunk.
         whole: asked of the whole batch.
         keys: sets of columns that must be unique together.
-        checks: (column or "", pandera check): what `rules` and `whole` are made of.
+        checks: (column or "", check) of the team's own checks, which `plan` turns into rules and whole checks.
         broken: what is wrong with the columns and types themselves, by family; with any, nothing else is asked.
     """
 
@@ -137,10 +137,23 @@ def _static(name: str, columns: tuple[tuple[str, pl.DataType], ...]) -> Plan:
         for column, type_ in after.items()
         if isinstance(type_, pl.Datetime) and type_.time_unit == "ns"
     ]
+    whole: list[WholeCheck] = []
     checks = [(column, check) for column, c in components for check in c.checks]
     checks += [("", check) for check in schema.checks]
+    for column, check in checks:
+        if built_in(check):
+            sort_in(check, column, parsed.lazy(), rules, whole)
+    checks = [(column, check) for column, check in checks if not built_in(check)]
     keys = _keys(schema, parsed.columns, [column for column, c in components if c.unique])
-    return Plan(columns=after, parse=parse, casts=casts, rules=tuple(rules), keys=keys, checks=tuple(checks))
+    return Plan(
+        columns=after,
+        parse=parse,
+        casts=casts,
+        rules=tuple(rules),
+        whole=tuple(whole),
+        keys=keys,
+        checks=tuple(checks),
+    )
 
 
 def plan(name: str, columns: dict[str, pl.DataType]) -> Plan:
@@ -153,10 +166,10 @@ def plan(name: str, columns: dict[str, pl.DataType]) -> Plan:
     if static.broken:
         return static
     # The team's functions are called anew for every file: what they return may depend on the time of day.
-    rules, whole = list(static.rules), list[WholeCheck]()
+    rules, whole = list(static.rules), list(static.whole)
     empty = pl.DataFrame(schema=static.columns).lazy()
     for column, check in static.checks:
-        sort_in(check, "values" if column else "rules", column, empty, rules, whole)
+        sort_in(check, column, empty, rules, whole)
     return replace(static, rules=tuple(rules), whole=tuple(whole))
 
 

@@ -6,6 +6,7 @@ Times are kept in microseconds, since Spark cannot read nanoseconds; categories 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 
 GROUP_ROWS = 1 << 17
 _MIN_GROUP_ROWS = 1 << 8
+_FEW_ROWS = 1 << 14
 
 
 class CanonicalWriter:
@@ -32,9 +34,7 @@ class CanonicalWriter:
         self._out = out
         self.path = out.with_name(out.name + ".partial")
         self._names = list(columns)
-        self._schema = pa.schema(
-            [(field.name, _stored(field.type)) for field in pl.DataFrame(schema=dict(columns)).to_arrow().schema]
-        )
+        self._schema = _stored_schema(tuple(columns.items()))
         self._writer: pq.ParquetWriter | None = None
         self._group_rows = 0
         self._group_bytes = group_bytes
@@ -102,9 +102,17 @@ class CanonicalWriter:
 
 def _repetitive(frame: pl.DataFrame) -> list[str]:
     """Columns worth a dictionary. Trying one on values that are nearly all different costs more than the rest."""
+    if frame.height < _FEW_ROWS:
+        return frame.columns
     flat = [name for name, type_ in frame.schema.items() if not type_.is_nested()]
     distinct = frame.select(pl.col(flat).n_unique()).row(0) if flat else ()
     return [name for name, count in zip(flat, distinct, strict=True) if count <= max(256, frame.height // 8)]
+
+
+@functools.lru_cache(maxsize=256)
+def _stored_schema(columns: tuple[tuple[str, pl.DataType], ...]) -> pa.Schema:
+    arrow = pl.DataFrame(schema=dict(columns)).to_arrow().schema
+    return pa.schema([(field.name, _stored(field.type)) for field in arrow])
 
 
 def _stored(type_: pa.DataType) -> pa.DataType:
