@@ -311,7 +311,8 @@ def _remove(folder: Path) -> None:
         if isinstance(error[1], FileNotFoundError):
             return
         os.chmod(os.path.dirname(path), stat.S_IRWXU)
-        os.chmod(path, stat.S_IRWXU)
+        if not os.path.islink(path):  # never what a link leads to
+            os.chmod(path, stat.S_IRWXU)
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
         else:

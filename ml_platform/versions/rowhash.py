@@ -1,9 +1,11 @@
 """Hash the rows of an Arrow table, in numpy: what `content.py` adds up.
 
 A cell becomes a uint64 word that holds its value exactly, or a word a lane where 64 bits are too few (strings, wide
-decimals, nested values). Each word is mixed with its column's seed, the cells of a row are added and the sum is mixed
-again. So a value that moves to another column or to another row changes the hash, and the order of columns does not.
-The mixing is splitmix64's finaliser (Steele, Lea and Flood, 2014).
+decimals, nested values). The word is scrambled one to one and multiplied by its column's random number; the products
+of a row are added (multilinear hashing: Carter and Wegman, 1979), and the sum is mixed with splitmix64's finaliser
+(Steele, Lea and Flood, 2014). So a value that moves to another column or to another row changes the hash, and the
+order of columns does not. Scrambling comes first because a product alone would lose high bits: two signs flipped in a
+row would cancel out.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ Words = npt.NDArray[np.uint64]
 
 LANES = 2
 """Independent 64-bit hashes of every row."""
-_BLOCK = 1 << 14  # words mixed at a time, few enough for the processor's cache
+_BLOCK = 1 << 15  # words mixed at a time, few enough for the processor's cache
 _LONG = 256  # bytes; a longer string goes through BLAKE2 rather than through a numpy step every eight bytes
 
 
@@ -72,14 +74,26 @@ def hash_rows(table: pa.Table) -> list[Words]:
     """One hash a row and lane: LANES arrays of shape (rows,)."""
     total = [np.zeros(table.num_rows, np.uint64) for _ in range(LANES)]
     for name in table.column_names:
-        for lane, cells in enumerate(_cells(_one_array(table[name]), name)):
-            total[lane] += cells
+        array = _one_array(table[name])
+        step = len(array) if pa.types.is_dictionary(array.type) else _BLOCK
+        for start in range(0, len(array), step):
+            for lane, cells in zip(total, _cells(array.slice(start, step), name), strict=True):
+                lane[start : start + step] += cells
     # Without this last mixing the sum over rows would be blind to values that move between rows.
-    return [_mix(lane) for lane in total]
+    return [_mix(lane, _seed("row", "", index)) for index, lane in enumerate(total)]
+
+
+def _scramble(words: Words) -> Words:
+    """A cheap one-to-one mixing of each word, in place: high bits reach the low ones. Returns `words`."""
+    shifted = np.right_shift(words, np.uint64(32))
+    words ^= shifted
+    words *= np.uint64(0xD6E8FEB86659FD93)
+    words ^= np.right_shift(words, np.uint64(29), out=shifted)
+    return words
 
 
 def _mix(words: Words, add: int = 0) -> Words:
-    """Add a constant to each word and mix it: in place, one to one. Returns `words`."""
+    """Add a constant to each word and mix it well, one to one, in place. Returns `words`."""
     constant, m1, m2 = np.uint64(add), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
     s30, s27, s31 = np.uint64(30), np.uint64(27), np.uint64(31)
     scratch = np.empty(min(len(words), _BLOCK), np.uint64)
@@ -120,14 +134,20 @@ def _cells(array: Any, path: str) -> list[Words]:
         array = array.storage
     if pa.types.is_run_end_encoded(array.type):
         array = pc.run_end_decode(array)
-    if pa.types.is_dictionary(array.type) and array.dictionary.null_count:
-        array = array.dictionary_decode()  # a null may also hide in the dictionary
-    words = _words(array, path)
-    lanes = words if len(words) == LANES else [words[0], *(words[0].copy() for _ in range(LANES - 1))]
     nulls = _nulls(array)
-    for lane, cells in enumerate(lanes):
-        _mix(cells, _seed("value", path, lane))
+    if pa.types.is_dictionary(array.type):
+        # Hash each distinct value once, then look the rows up. (A null may also hide in the dictionary.)
+        distinct = _cells(array.dictionary, path) if len(array.dictionary) else [np.zeros(1, np.uint64)] * LANES
+        index = _numbers(array.indices)
         if nulls is not None:
+            index = np.where(nulls, 0, index)
+        lanes = [cells[index] for cells in distinct]
+    else:
+        words = [_scramble(each) for each in _words(array, path)]
+        factors = [np.uint64(_seed("factor", path, lane) | 1) for lane in range(LANES)]
+        lanes = [words[lane % len(words)] * factor for lane, factor in enumerate(factors)]
+    if nulls is not None:
+        for lane, cells in enumerate(lanes):
             cells[nulls] = np.uint64(_seed("null", path, lane))
     return lanes
 
@@ -160,9 +180,7 @@ def _words(array: Any, path: str) -> list[Words]:
         halves = _numbers(array.cast(pa.decimal128(kind.precision, kind.scale)))
         return [_mix(halves["high"].copy(), _seed("high", "", lane)) + halves["low"] for lane in range(LANES)]
     if _is_text(kind) or _is_binary(kind):
-        return _words(_dense(array).dictionary_encode(), path)
-    if is_.is_dictionary(kind):
-        return _dictionary_words(array, path)
+        return _byte_words(_dense(array))
     if is_.is_struct(kind):
         fields = [_cells(array.field(i), f"{path}\0{kind.field(i).name}") for i in range(kind.num_fields)]
         empty = np.zeros(len(array), np.uint64)
@@ -195,20 +213,9 @@ def _microseconds(values: npt.NDArray[np.int64], unit: str) -> Words:
     if unit == "ns":
         whole, rest = np.divmod(values, 1000)
         return whole.view(np.uint64) + rest.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return (values * {"us": 1, "ms": 1000, "s": 1_000_000}[unit]).view(np.uint64)
-
-
-def _dictionary_words(array: Any, path: str) -> list[Words]:
-    """Hash each distinct value once, then look the rows up."""
-    values = array.dictionary
-    if not len(values):
-        return [np.zeros(len(array), np.uint64)]
-    index = _numbers(array.indices)
-    nulls = _nulls(array)
-    if nulls is not None:
-        index = np.where(nulls, 0, index)
-    is_text = _is_text(values.type) or _is_binary(values.type)
-    return [lane[index] for lane in (_byte_words(values) if is_text else _words(values, path))]
+    if unit == "us":
+        return values.view(np.uint64)
+    return (values * {"ms": 1000, "s": 1_000_000}[unit]).view(np.uint64)
 
 
 def _byte_words(array: Any) -> list[Words]:
