@@ -158,19 +158,14 @@ def difference(connection: Connection, model_id: str, expected: dict[str, str]) 
     """
     logged = connection.call("read the logged model", connection.client.get_logged_model, model_id)
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            copy = connection.call("read the upload back", _download, connection, logged.artifact_location, folder)
-        except FileNotFoundError as error:
-            return f"there is no {error.filename or error}"
-        return hashes.difference(expected, hashes.of_folder(copy))
+        connection.call("read the upload back", _download, connection, logged.artifact_location, folder)
+        return hashes.difference(expected, hashes.of_folder(Path(folder)))
 
 
-def _download(connection: Connection, location: str, folder: str) -> Path:
-    """From where the files really are: by its `models:/` name, MLflow adds a file of its own to a download."""
-    import mlflow.artifacts
+def _download(connection: Connection, location: str, folder: str) -> None:
+    """Whatever is there, from where it really is: by its `models:/` name MLflow adds a file of its own to a download,
+    and refuses one of which nothing is left."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    return Path(
-        mlflow.artifacts.download_artifacts(
-            artifact_uri=location, dst_path=folder, tracking_uri=connection.tracking_uri
-        )
-    )
+    repository: Any = get_artifact_repository(location, tracking_uri=connection.tracking_uri)
+    repository.download_artifacts("", dst_path=folder)
