@@ -9,16 +9,17 @@ import dagster as dg
 from ml_platform.discovery import pipelines
 from ml_platform.pipeline import Pipeline
 from ml_platform.settings import Settings, settings
+from ml_platform.stages import stages_of
 from ml_platform.stages.assets import build_assets, build_chain_job
 from ml_platform.stages.resources import build_resources
 
 
 def build_definitions(declared: Iterable[Pipeline], settings: Settings) -> dg.Definitions:
     """Definitions of these pipelines, under these settings."""
-    declared = list(declared)
+    chains = [stages_of(pipeline) for pipeline in declared]
     return dg.Definitions(
-        assets=[asset for pipeline in declared for asset in build_assets(pipeline)],
-        jobs=[build_chain_job(pipeline) for pipeline in declared],
+        assets=[asset for stages in chains for asset in build_assets(stages)],
+        jobs=[build_chain_job(stages) for stages in chains],
         resources=build_resources(settings),
         # Stages hand over references and start their own processes where they need them: a process a step would cost
         # 1.5 s each, and a JVM for each that touches Spark.

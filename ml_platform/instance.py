@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
@@ -47,7 +48,7 @@ def prepare_folder(settings: Settings) -> Path:
     try:
         home.mkdir(parents=True, exist_ok=True)
         for name in CONFIG_FILES:
-            _refresh(home / name, release_text(name))
+            _refresh(home / name, release_text(name) + (_event_log(home) if name == "dagster.yaml" else ""))
     except OSError as error:
         raise SetupError(
             "Dagster's folder cannot be written.",
@@ -56,6 +57,18 @@ def prepare_folder(settings: Settings) -> Path:
             fix="set ML_PLATFORM_HOME to a folder that you can write to",
         ) from error
     return home
+
+
+def _event_log(home: Path) -> str:
+    """The block of dagster.yaml that names our event log. Dagster wants an absolute folder: its own default one."""
+    return f"""
+# The same files as those of Dagster's own event log, written several times as fast: see ml_platform/event_log.py.
+event_log_storage:
+  module: ml_platform.event_log
+  class: EventLog
+  config:
+    base_dir: {json.dumps(str(home / "history" / "runs"))}
+"""
 
 
 def _refresh(target: Path, text: str) -> None:

@@ -8,7 +8,7 @@ event for each, which it does. A single partition and the unpartitioned stages y
 
 import datetime as dt
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -16,7 +16,6 @@ from dagster_pyspark import LazyPySparkResource
 
 from ml_platform.pipeline import DailyBatches, Pipeline
 from ml_platform.registry.tracking import MlflowResource
-from ml_platform.stages import stages_of
 from ml_platform.stages.chain import Chain
 from ml_platform.stages.resources import PlatformResource, bench_of
 from ml_platform.stages.stage import Stage
@@ -37,12 +36,9 @@ def partitions_of(pipeline: Pipeline) -> dg.PartitionsDefinition[str]:
     )
 
 
-def build_assets(pipeline: Pipeline) -> list[dg.AssetsDefinition]:
-    """All assets of a pipeline."""
-    stages = list(stages_of(pipeline).values())
-    partitioned = [stage for stage in stages if stage.partitioned]
-    whole = [stage for stage in stages if not stage.partitioned]
-    return [_batch_assets(pipeline, partitioned), *(_whole_asset(stage) for stage in whole)]
+def build_assets(stages: Mapping[str, Stage]) -> list[dg.AssetsDefinition]:
+    """All assets of a pipeline, whose stages these are."""
+    return [_batch_assets(stages), *(_whole_asset(stages, name) for name in stages if not stages[name].partitioned)]
 
 
 def _spec(stage: Stage, **more: Any) -> dg.AssetSpec:
@@ -55,7 +51,7 @@ def _spec(stage: Stage, **more: Any) -> dg.AssetSpec:
         owners=list(pipeline.owners),
         tags={**pipeline.tags, "ml_platform/task": pipeline.task},
         kinds=set(stage.kinds),
-        code_version=stage.code().value,
+        code_version=stage.version.value,
         **more,
     )
 
@@ -76,13 +72,15 @@ def _check_specs(stage: Stage, partitions: dg.PartitionsDefinition[str] | None) 
         ]
 
 
-def _batch_assets(pipeline: Pipeline, stages: Sequence[Stage]) -> dg.AssetsDefinition:
+def _batch_assets(stages: Mapping[str, Stage]) -> dg.AssetsDefinition:
+    partitioned = [stage for stage in stages.values() if stage.partitioned]
+    pipeline = partitioned[0].pipeline
     partitions = partitions_of(pipeline)
 
     @dg.multi_asset(
         name=f"{pipeline.name}__batches",
-        specs=[_spec(stage, skippable=True) for stage in stages],
-        check_specs=[spec for stage in stages for spec in _check_specs(stage, partitions)],
+        specs=[_spec(stage, skippable=True) for stage in partitioned],
+        check_specs=[spec for stage in partitioned for spec in _check_specs(stage, partitions)],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         can_subset=True,
@@ -93,10 +91,10 @@ def _batch_assets(pipeline: Pipeline, stages: Sequence[Stage]) -> dg.AssetsDefin
         spark: LazyPySparkResource,
         mlflow: MlflowResource,
     ) -> Iterator[Any]:
-        chain = platform.chain(pipeline, context.instance)
+        chain = platform.chain(stages, context.instance)
         keys = list(context.partition_keys)
         with bench_of(chain, context, spark, mlflow) as bench:
-            for stage in stages:
+            for stage in partitioned:
                 if chain.published.key(stage.name) not in context.selected_asset_keys:
                     continue
                 run = StageRun(stage, bench, keys, again=True)
@@ -111,17 +109,19 @@ def _batch_assets(pipeline: Pipeline, stages: Sequence[Stage]) -> dg.AssetsDefin
     return batches
 
 
-def _whole_asset(stage: Stage) -> dg.AssetsDefinition:
-    @dg.multi_asset(name=f"{stage.pipeline.name}__{stage.name}", specs=[_spec(stage)], check_specs=_check_specs(stage, None))
+def _whole_asset(stages: Mapping[str, Stage], name: str) -> dg.AssetsDefinition:
+    stage = stages[name]
+
+    @dg.multi_asset(name=f"{stage.pipeline.name}__{name}", specs=[_spec(stage)], check_specs=_check_specs(stage, None))
     def whole(
         context: dg.AssetExecutionContext,
         platform: PlatformResource,
         spark: LazyPySparkResource,
         mlflow: MlflowResource,
     ) -> Iterator[Any]:
-        chain = platform.chain(stage.pipeline, context.instance)
+        chain = platform.chain(stages, context.instance)
         with bench_of(chain, context, spark, mlflow) as bench:
-            run = StageRun(chain.stages[stage.name], bench, None, again=True)
+            run = StageRun(stage, bench, None, again=True)
             for result in run.results():
                 yield from run.publisher.results(result)
         if failure := run.refuse():
@@ -144,15 +144,15 @@ def chain_job_name(pipeline: Pipeline) -> str:
     return f"{pipeline.name}_chain"
 
 
-def build_chain_job(pipeline: Pipeline) -> dg.JobDefinition:
+def build_chain_job(stages: Mapping[str, Stage]) -> dg.JobDefinition:
     """The whole chain in one run: what is fresh is skipped, what is known is published again, the rest is built."""
-    stages = list(stages_of(pipeline).values())
+    pipeline = next(iter(stages.values())).pipeline
 
     @dg.config_mapping  # type: ignore[untyped-decorator,unused-ignore]
     def everywhere(config: ChainConfig) -> dict[str, Any]:
         given = {"config": {"batches": config.batches, "stages": config.stages}}
         console = {"config": {"log_level": config.console}}
-        return {"ops": {stage.name: given for stage in stages}, "loggers": {"console": console}}
+        return {"ops": dict.fromkeys(stages, given), "loggers": {"console": console}}
 
     @dg.job(
         name=chain_job_name(pipeline),
@@ -163,13 +163,13 @@ def build_chain_job(pipeline: Pipeline) -> dg.JobDefinition:
     )
     def chain() -> None:
         done: list[Any] = []
-        for stage in stages:
-            done = [_chain_op(pipeline, stage.name)(done)]
+        for name in stages:
+            done = [_chain_op(stages, name)(done)]
 
     return chain
 
 
-def _chain_op(pipeline: Pipeline, name: str) -> dg.OpDefinition:
+def _chain_op(stages: Mapping[str, Stage], name: str) -> dg.OpDefinition:
     @dg.op(name=name, ins={"before": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
     def step(
         context: dg.OpExecutionContext,
@@ -180,10 +180,10 @@ def _chain_op(pipeline: Pipeline, name: str) -> dg.OpDefinition:
     ) -> None:
         if config.stages is not None and name not in config.stages:
             return
-        chain = platform.chain(pipeline, context.instance)
+        chain = platform.chain(stages, context.instance)
         register_batches(chain, context.instance)
         with bench_of(chain, context, spark, mlflow) as bench:
-            run = StageRun(chain.stages[name], bench, config.batches, again=False)
+            run = StageRun(stages[name], bench, config.batches, again=False)
             run.log_all()
         if failure := run.refuse():
             raise failure

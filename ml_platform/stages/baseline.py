@@ -58,7 +58,8 @@ class Baseline(Stage):
 
     def code(self) -> CodeVersion:
         params = {**learning_params(self), "seed": self.pipeline.recipe.seed}
-        return code_version(("ml_platform.evaluation.baseline:fit_and_score",), params=params, libraries=("scikit-learn",))
+        roots = ("ml_platform.evaluation.baseline:fit_and_score",)
+        return code_version(roots, params=params, libraries=("scikit-learn",))
 
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
         return settled_inputs(chain, self.upstream)

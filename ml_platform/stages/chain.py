@@ -59,29 +59,23 @@ class Chain:
     """A pipeline's stages over a landing place, a store and what Dagster has published."""
 
     pipeline: Pipeline
+    stages: Mapping[str, Stage]
     settings: Settings
     store: Store
     landing: Landing
     digests: Digests
     published: Published
-    stages: Mapping[str, Stage] = field(default_factory=dict)
     _known: dict[tuple[str, str], Manifest] = field(default_factory=dict)
     _listed: dict[str, Mapping[str, LandedFile]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.stages:
-            from ml_platform.stages import stages_of
-
-            self.stages = stages_of(self.pipeline)
 
     def statuses(self, name: str, batches: Sequence[str] | None = None) -> dict[str, Status]:
         """How a stage's artifacts stand, by batch (all that exist, unless named); key "" for an unpartitioned one."""
         stage = self.stages[name]
-        wanted = (UNPARTITIONED,) if not stage.partitioned else tuple(batches) if batches is not None else self.batches()
+        wanted = (self.batches() if batches is None else tuple(batches)) if stage.partitioned else (UNPARTITIONED,)
         if not wanted:
             return {}
         inputs = stage.inputs(self, wanted)
-        code = stage.code().value
+        code = stage.version.value
         prints = {b: fingerprint(code, i) for b, i in inputs.items() if not isinstance(i, str)}
         known = self.lookup(name, prints.values())
         published = self.published.versions(name)
@@ -119,7 +113,7 @@ class Chain:
 
     def _archived(self, batches: Sequence[str]) -> dict[str, Manifest | str]:
         """Snapshots are named by their content alone, so what Dagster has published leads straight to them."""
-        code = self.stages[RAW_BATCH].code().value
+        code = self.stages[RAW_BATCH].version.value
         versions = self.published.versions(RAW_BATCH)
         prints = {b: fingerprint(code, {f"landing/{b}": versions[b]}) for b in batches if b in versions}
         known = self.lookup(RAW_BATCH, prints.values())

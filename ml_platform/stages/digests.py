@@ -1,4 +1,4 @@
-"""Which bytes a landed file holds, remembered: a file whose size and modification have not changed is not read again."""
+"""Which bytes a landed file holds, remembered: a file whose size and version have not changed is not read again."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ class Digests:
         """Digest by URL; a `LandingError` for a file that cannot be taken (growing, vanished, empty)."""
         files = list(files)
         with contextlib.closing(self._open()) as db, db:
-            known = dict(
-                ((url, version), digest) for url, version, digest in db.execute("SELECT url, version, sha256 FROM digest")
-            )
+            rows = db.execute("SELECT url, version, sha256 FROM digest")
+            known = {(url, version): digest for url, version, digest in rows}
             result: dict[str, str | LandingError] = {}
             with TemporaryDirectory() as folder:
                 for number, file in enumerate(files):

@@ -75,7 +75,8 @@ def execute(
 
 
 def _restored(stage: Stage, bench: Bench, status: Status) -> Result:
-    assert status.work is not None and status.manifest is not None
+    assert status.work is not None
+    assert status.manifest is not None
     try:
         stage.restore(bench, status.work, status.manifest)
     except Exception as error:
@@ -115,7 +116,7 @@ def _build(stage: Stage, bench: Bench, statuses: Sequence[Status]) -> Iterator[R
             bench.log.error(_explain(error))
             failed = {batch: _short(error) for batch in sorted(left)}
         else:
-            failed = {batch: "The stage made nothing of it." for batch in sorted(left)}
+            failed = dict.fromkeys(sorted(left), "The stage made nothing of it.")
         if waiting:
             yield from _commit(stage, bench, works, waiting, (time.monotonic() - started) / len(waiting))
         for batch, reason in failed.items():
@@ -153,7 +154,7 @@ def _draft(stage: Stage, bench: Bench, work: Work, outcome: Outcome, seconds: fl
         stage=stage.name,
         batch=outcome.batch,
         fingerprint=work.fingerprint,
-        code_version=stage.code().value,
+        code_version=stage.version.value,
         data_version=outcome.data_version,
         inputs=work.inputs,
         files=(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ class RawBatch(Stage):
     @property
     def description(self) -> str:
         sources = ", ".join(source.name for source in self.pipeline.sources)
-        return f"One partition a batch: the files that landed ({sources}), byte for byte. Nothing is read into them yet."
+        return f"One partition a batch: the files that landed ({sources}), byte for byte, before any look inside."
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -65,7 +64,8 @@ class RawBatch(Stage):
     def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
         files = self.landed(bench.chain)
         for work in works:
-            yield snapshot(bench, work, {s.name: files[s.name][work.batch] for s in self.pipeline.sources}, self.pipeline.sources)
+            landed = {source.name: files[source.name][work.batch] for source in self.pipeline.sources}
+            yield snapshot(bench, work, landed, self.pipeline.sources)
 
     def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
         return {"files": {file.name: f"{file.size} bytes, SHA-256 {file.sha256[:12]}" for file in manifest.files}}
@@ -78,7 +78,7 @@ def snapshot(
     files: dict[str, Path] = {}
     digests: dict[str, str] = {}
     for feed in feeds:
-        target = bench.scratch / f"{hashlib.sha256(f'{work.batch}/{feed.name}'.encode()).hexdigest()}"
+        target = bench.scratch / short_hash([work.batch, feed.name])
         try:
             digests[feed.name] = bench.landing.snapshot(landed[feed.name], target)
         except LandingError as error:
@@ -86,7 +86,7 @@ def snapshot(
         files[file_name(feed)] = target
     version = short_hash(digests)
     if version not in work.inputs.values():
-        return Outcome(batch=work.batch, error="A file changed while it was taken: run again to take what is there now.")
+        return Outcome(batch=work.batch, error="A file changed since it was listed: run again to take what is there.")
     facts = {"landed": {name: file.url for name, file in landed.items()}}
     return Outcome(batch=work.batch, data_version=version, files=files, facts=facts)
 
@@ -98,4 +98,5 @@ def file_name(feed: Source | Reference) -> str:
 
 def _incomplete(chain: Chain, batch: str, missing: Sequence[str], sources: Sequence[Source]) -> str:
     names = ", ".join(f"{s.name}/{batch}.{s.format}" for s in sources if s.name in missing)
-    return f"batch {batch} is incomplete: {', '.join(missing)} has not landed. Put {names} into {chain.settings.landing}."
+    where = f"{chain.settings.landing}/{chain.pipeline.name}"
+    return f"batch {batch} is incomplete: {', '.join(missing)} has not landed. Put {names} into {where}."

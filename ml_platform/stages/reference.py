@@ -64,7 +64,8 @@ class ReferenceTable(Stage):
             yield taken
             return
         raw = taken.files[file_name(self.reference)]
-        reports, files = gated.check_feeds([self.reference], {self.name: raw}, bench.scratch, bench.settings.gate_memory)
+        memory = bench.settings.gate_memory
+        reports, files = gated.check_feeds([self.reference], {self.name: raw}, bench.scratch, memory)
         reason = gated.reason_of(reports)
         evidence = bench.scratch / "report.json"
         evidence.write_text(short_report(reports))

@@ -68,7 +68,7 @@ class RegisteredModel(Stage):
         record.write_text(json.dumps(facts, indent=1, sort_keys=True))
         yield Outcome(
             batch=UNPARTITIONED,
-            data_version=short_hash({"name": self.pipeline.name, "model": work.inputs["trained_model"], "failed": failed}),
+            data_version=short_hash([self.pipeline.name, work.inputs["trained_model"], failed]),
             files={RECORD_FILE: record},
             facts=facts,
             checks=[check],

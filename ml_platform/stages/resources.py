@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,10 @@ from ml_platform.stages.chain import Chain
 from ml_platform.stages.digests import Digests
 from ml_platform.stages.published import Published
 from ml_platform.stages.spark import spark_config, stop
-from ml_platform.stages.stage import Bench
+from ml_platform.stages.stage import Bench, Stage
 
 if TYPE_CHECKING:
     from ml_platform.landing import Landing
-    from ml_platform.pipeline import Pipeline
     from ml_platform.store import Store
 
 
@@ -37,9 +36,9 @@ class PlatformResource(dg.ConfigurableResource[Any]):
         """The settings, typed."""
         return Settings(**self.settings)
 
-    def chain(self, pipeline: Pipeline, instance: dg.DagsterInstance) -> Chain:
-        """A pipeline as it stands now."""
-        return chain_of(pipeline, self.typed(), instance)
+    def chain(self, stages: Mapping[str, Stage], instance: dg.DagsterInstance) -> Chain:
+        """A pipeline, whose stages these are, as it stands now."""
+        return chain_of(stages, self.typed(), instance)
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
@@ -55,11 +54,13 @@ def build_resources(settings: Settings) -> dict[str, Any]:
     }
 
 
-def chain_of(pipeline: Pipeline, settings: Settings, instance: dg.DagsterInstance) -> Chain:
-    """A pipeline as it stands now, by these settings and in this Dagster instance."""
+def chain_of(stages: Mapping[str, Stage], settings: Settings, instance: dg.DagsterInstance) -> Chain:
+    """A pipeline, whose stages these are, as it stands now, by these settings and in this Dagster instance."""
+    pipeline = next(iter(stages.values())).pipeline
     landing = landing_of(settings)
     return Chain(
         pipeline=pipeline,
+        stages=stages,
         settings=settings,
         store=store_of(settings),
         landing=landing,

@@ -61,10 +61,10 @@ def run_pipeline(
     Raises:
         DeclarationError: `select` names no stage of the pipeline.
     """
-    names = list(stages_of(pipeline))
-    if unknown := [name for name in select or () if name not in names]:
+    stages = stages_of(pipeline)
+    if unknown := [name for name in select or () if name not in stages]:
         raise DeclarationError(
-            "There is no such stage.", where=pipeline.name, got=", ".join(unknown), fix=f"one of {', '.join(names)}"
+            "There is no such stage.", where=pipeline.name, got=", ".join(unknown), fix=f"one of {', '.join(stages)}"
         )
     from ml_platform.instance import prepare_instance
     from ml_platform.stages import progress
@@ -75,7 +75,7 @@ def run_pipeline(
     collector = _Collector(on_progress)
     run_id = str(uuid.uuid4())
     with prepare_instance(settings) as instance, progress.listening(run_id, collector):
-        result = build_chain_job(pipeline).execute_in_process(
+        result = build_chain_job(stages).execute_in_process(
             instance=instance,
             run_id=run_id,
             resources=build_resources(settings),
@@ -87,7 +87,7 @@ def run_pipeline(
             },
             raise_on_error=False,
         )
-        chain = chain_of(pipeline, settings, instance)
+        chain = chain_of(stages, settings, instance)
         return _summary(chain, collector, result, run_id, batches, time.monotonic() - started)
 
 
@@ -127,7 +127,9 @@ def _published_facts(chain: Chain, stage: str) -> Mapping[str, Any]:
 def _model(facts: Mapping[str, Any]) -> RegisteredModel | None:
     if not facts:
         return None
-    return RegisteredModel(name=facts["name"], version=facts["version"], uri=facts["uri"], aliases=tuple(facts["aliases"]))
+    return RegisteredModel(
+        name=facts["name"], version=facts["version"], uri=facts["uri"], aliases=tuple(facts["aliases"])
+    )
 
 
 def _problems(result: dg.ExecuteInProcessResult) -> list[str]:
@@ -142,5 +144,3 @@ def _problems(result: dg.ExecuteInProcessResult) -> list[str]:
     if not problems and not result.success:
         problems.append("The run failed: see it in the UI.")
     return problems
-
-

@@ -6,6 +6,7 @@ A body never sees Dagster's events. It gets `Work` (a batch and its settled inpu
 
 from __future__ import annotations
 
+import functools
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -151,9 +152,14 @@ class Stage(ABC):
     def upstream(self) -> tuple[str, ...]:
         """Names of the stages that it reads."""
 
+    @functools.cached_property
+    def version(self) -> CodeVersion:
+        """What its code does, read once: a file that is edited while this process runs did not run in it."""
+        return self.code()
+
     @abstractmethod
     def code(self) -> CodeVersion:
-        """What its code does, as a version."""
+        """What its code does, read now."""
 
     @abstractmethod
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
@@ -166,10 +172,10 @@ class Stage(ABC):
     def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
         """Build artifacts, in any order, and yield each as soon as it is done."""
 
-    def committed(self, bench: Bench, work: Work) -> None:
+    def committed(self, bench: Bench, work: Work) -> None:  # noqa: B027
         """Called when an artifact that this process built is safe in the store."""
 
-    def restore(self, bench: Bench, work: Work, manifest: Manifest) -> None:
+    def restore(self, bench: Bench, work: Work, manifest: Manifest) -> None:  # noqa: B027
         """Called before an artifact from history is published again, for a stage with effects outside the store."""
 
     def checks(self) -> tuple[Check, ...]:

@@ -1,4 +1,4 @@
-"""training_set: the frozen list of batches to learn from and to hold out. The seam below which nothing is partitioned."""
+"""training_set: the frozen list of batches to learn from and to hold out. Below it nothing is partitioned."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class TrainingSet(Stage):
             checks.append(CheckResult(name=NO_LEAKAGE, passed=False, description="Not reached."))
         yield Outcome(
             batch=UNPARTITIONED,
-            data_version=short_hash({k: [(m.batch, m.version) for m in getattr(listed, k)] for k in ("train", "holdout")}),
+            data_version=short_hash([[(m.batch, m.version) for m in part] for part in (listed.train, listed.holdout)]),
             files={LIST_FILE: path},
             facts={
                 "train": {"batches": len(train), "rows": sum(m.rows for m in listed.train)},

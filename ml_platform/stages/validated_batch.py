@@ -43,7 +43,8 @@ class ValidatedBatch(Stage):
         return ("raw_batch",)
 
     def code(self) -> CodeVersion:
-        return code_version((GATE_CODE, *(s.schema for s in self.pipeline.sources)), params={}, libraries=GATE_LIBRARIES)
+        roots = (GATE_CODE, *(source.schema for source in self.pipeline.sources))
+        return code_version(roots, params={}, libraries=GATE_LIBRARIES)
 
     def checks(self) -> tuple[Check, ...]:
         return gated.gate_checks()
