@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -116,12 +117,15 @@ class Landing:
             raise LandingError("The landed file is empty.", where=file.url, got="0 bytes", fix="land it again")
         digest, copied = hashlib.sha256(), 0
         try:
-            with telling("The landed file cannot be copied.", file.url, LandingError):
-                with self._open(file) as source, to.open("wb") as target:
-                    while block := source.read(_BLOCK):
-                        digest.update(block)
-                        copied += len(block)
-                        target.write(block)
+            with (
+                telling("The landed file cannot be copied.", file.url, LandingError),
+                self._open(file) as source,
+                to.open("wb") as target,
+            ):
+                while block := source.read(_BLOCK):
+                    digest.update(block)
+                    copied += len(block)
+                    target.write(block)
             self._check_same(file, "while it was copied")
             if copied != file.size:
                 raise LandingError(
@@ -170,6 +174,9 @@ class Landing:
                 try:
                     listed = fs.ls(f"{root}/{folder}", detail=True)
                 except FileNotFoundError:
+                    bucket = root.partition("/")[0]
+                    if bucket and not fs.exists(bucket):
+                        raise
                     return
                 for info in listed:
                     name = str(info["name"]).rpartition("/")[2]
@@ -269,8 +276,10 @@ class Landing:
         if not whole:
             fs.makedirs(folder, exist_ok=True)
         under = f"{folder}/{name}" if whole else f"{folder}/.{name}.{secrets.token_hex(4)}.tmp"
-        with fs.open(under, "wb") as file:
+        with tempfile.NamedTemporaryFile() as file:  # a remote file that fails half-way might be closed, and so appear
             write(file)
+            file.flush()
+            fs.put_file(file.name, under)
         if not whole:
             fs.mv(under, f"{folder}/{name}")
         return f"{self.url}/{path}"
@@ -334,9 +343,17 @@ def _writer(data: Path | bytes | pa.Table, format_: str) -> Callable[[IO[bytes]]
         if not data.num_columns:
             raise LandingError("A table without columns cannot land.")
         table = data
-        if format_ == "csv":
-            return lambda file: pyarrow.csv.write_csv(table, file)
-        return lambda file: pq.write_table(table, file, compression="zstd")
+
+        def encode(file: IO[bytes]) -> None:
+            try:
+                if format_ == "csv":
+                    pyarrow.csv.write_csv(table, file)
+                else:
+                    pq.write_table(table, file, compression="zstd")
+            except pa.ArrowException as error:
+                raise LandingError(f"The table cannot be written as {format_}.", got=error, fix="cast it") from error
+
+        return encode
     fix = f"write it again, as {format_}; nothing was landed"
     with telling("There is no such file.", where, LandingError):
         size = data.stat().st_size if isinstance(data, Path) else len(data)

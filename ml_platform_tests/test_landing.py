@@ -201,6 +201,15 @@ def test_unreadable_data_are_not_put(root: Path, landing: Landing, pipeline: Pip
     assert not root.exists()
 
 
+def test_a_table_that_does_not_fit_the_format_is_not_put(place: Any, pipeline: Pipeline) -> None:
+    landing = Landing(place.url, storage_options=place.options)
+    lists = pa.table({"x": list(range(100_000)), "y": [[1]] * 100_000})
+    with pytest.raises(LandingError, match="cannot be written as csv"):
+        landing.put(pipeline, "weather", "2013-01-01", lists, "csv")
+    assert place.names() == []
+    assert landing.put(pipeline, "weather", "2013-01-01", b"x,y\n", "csv"), "no rows is not unreadable"
+
+
 def test_an_empty_file_is_not_taken(root: Path, landing: Landing, pipeline: Pipeline, tmp_path: Path) -> None:
     lay(root, "flights/flown/2013-01-01.parquet", b"")
     with pytest.raises(LandingError, match="empty"):
@@ -295,6 +304,10 @@ def test_a_place_that_cannot_be_reached(pipeline: Pipeline, tmp_path: Path, s3_e
         landing.files(pipeline, "flown", "parquet")
     with pytest.raises(LandingError, match="endpoint is up"):
         landing.put(pipeline, "flown", "2013-01-01", TABLE, "parquet")
+    with pytest.raises(LandingError, match="bucket or folder exists"):
+        Landing("s3://no-such-bucket/x", storage_options={"s3": {"endpoint_url": s3_endpoint}}).files(
+            pipeline, "flown", "parquet"
+        )
     (tmp_path / "file").write_text("")
     with pytest.raises(LandingError, match="fix:"):
         Landing(tmp_path / "file").put(pipeline, "flown", "2013-01-01", TABLE, "parquet")
