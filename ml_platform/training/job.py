@@ -28,6 +28,8 @@ from torch.nn.parallel import DistributedDataParallel
 from ml_platform.errors import TrainingError
 from ml_platform.training import fitting, loader, loop, model_folder, plan, watchdog
 from ml_platform.training.config import TrainingJob
+from ml_platform.training.loader import Cuts, Loader
+from ml_platform.training.preprocessing import Preprocessing
 from ml_platform.training.report import Reporter, reporter
 
 
@@ -98,9 +100,17 @@ def seed(value: int) -> None:
     random.seed(value)
 
 
-def run(job: TrainingJob, place: Place, report: Reporter | None) -> None:
-    """Train, and write the model folder on rank 0."""
-    begun = time.perf_counter()
+@dataclass(frozen=True)
+class Prepared:
+    """What training needs of the data."""
+
+    preprocessing: Preprocessing
+    loader: Loader
+    cuts: Cuts
+
+
+def prepare(job: TrainingJob, place: Place) -> Prepared:
+    """Read this rank's share and fit the preprocessing together with the others."""
     groups, schema = plan.survey(job, place.rank, place.world, place.gather)
     rows = sum(group.labelled for group in groups)
     kinds = fitting.kinds(job, schema)
@@ -111,27 +121,38 @@ def run(job: TrainingJob, place: Place, report: Reporter | None) -> None:
         partial.merge(fitting.summarize(job, kinds, table))
     preprocessing = fitting.finish(job, place.gather(partial))
     data = loader.make(job, groups, tables, preprocessing, place.rank, place.world, place.device)
-    del tables
-    cuts = loader.Cuts(rows, place.world, job.recipe.batch_size)
+    return Prepared(preprocessing, data, Cuts(rows, place.world, job.recipe.batch_size))
+
+
+def distribute(module: nn.Module, place: Place) -> nn.Module:
+    """The module, its gradients averaged over the ranks where there are several."""
+    if place.world == 1:
+        return module
+    ids = [torch.device(place.device).index] if place.device != "cpu" else None
+    return DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
+
+
+def run(job: TrainingJob, place: Place, report: Reporter | None) -> None:
+    """Train, and write the model folder on rank 0."""
+    begun = time.perf_counter()
+    data = prepare(job, place)
     load_seconds = time.perf_counter() - begun
 
     seed(job.recipe.seed)
-    module = model_folder.build(job.recipe.model, preprocessing.inputs(), job.recipe.hyperparameters).to(place.device)
-    model: nn.Module = module
-    if place.world > 1:
-        ids = [torch.device(place.device).index] if place.device != "cpu" else None
-        model = DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
+    inputs = data.preprocessing.inputs()
+    module = model_folder.build(job.recipe.model, inputs, job.recipe.hyperparameters).to(place.device)
+    model = distribute(module, place)
     seed(int(loader.generator(job.recipe.seed, "rank", place.rank).initial_seed()))  # dropout differs between ranks
     if report:
         report.line(
-            f"{job.pipeline}: {rows:,} rows from {len(job.files)} files in {load_seconds:.1f} s, "
-            f"{place.world} processes on {place.device.split(':')[0]}, rows in {data.mode}, "
-            f"{cuts.steps} steps an epoch, {sum(p.numel() for p in module.parameters()):,} parameters"
+            f"{job.pipeline}: {data.cuts.rows:,} rows from {len(job.files)} files in {load_seconds:.1f} s, "
+            f"{place.world} processes on {place.device.split(':')[0]}, rows in {data.loader.mode}, "
+            f"{data.cuts.steps} steps an epoch, {sum(p.numel() for p in module.parameters()):,} parameters"
         )
     epochs = loop.train(
         model,
-        data,
-        cuts,
+        data.loader,
+        data.cuts,
         task=job.task,
         recipe=job.recipe,
         rank=place.rank,
@@ -143,7 +164,7 @@ def run(job: TrainingJob, place: Place, report: Reporter | None) -> None:
     if place.rank == 0:
         history = {
             "epochs": [asdict(epoch) for epoch in epochs],
-            "rows": rows,
+            "rows": data.cuts.rows,
             "load_seconds": load_seconds,
             "seconds": time.perf_counter() - begun,
             "resources": resources,
@@ -153,11 +174,11 @@ def run(job: TrainingJob, place: Place, report: Reporter | None) -> None:
                 "device": torch.cuda.get_device_name() if place.device != "cpu" else "cpu",
                 "cpu_capability": torch.backends.cpu.get_cpu_capability(),
                 "backend": place.backend,
-                "rows_in": data.mode,
+                "rows_in": data.loader.mode,
                 "torch": torch.__version__,
             },
         }
-        folder = model_folder.write(job, module, preprocessing, history)
+        folder = model_folder.write(job, module, data.preprocessing, history)
         if report:
             report.line(f"{job.pipeline}: model written to {folder}")
 

@@ -139,7 +139,11 @@ class InMemory:
         for step in range(self._cuts.steps):
             start, stop = self._cuts.bounds(self._rank, step)
             index = order[start:stop]
-            yield Batch(rows.numeric[index], rows.categorical[index].long(), rows.target[index])
+            yield Batch(
+                rows.numeric.index_select(0, index),
+                rows.categorical.index_select(0, index).long(),
+                rows.target.index_select(0, index),
+            )
 
 
 class Streaming:

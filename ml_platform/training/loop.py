@@ -17,6 +17,7 @@ from ml_platform.pipeline import Recipe, Task, load_named
 from ml_platform.training.loader import Cuts, Loader
 
 Report = Callable[[dict[str, Any]], None]
+_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 _CHECK_EVERY = {"cpu": 1, "cuda": 50}  # reading a loss makes the CPU wait for the GPU
 
 
@@ -57,8 +58,11 @@ def optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     kind = getattr(torch.optim, recipe.optimizer, None)
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise TrainingError("There is no such optimizer.", where="Recipe.optimizer", got=recipe.optimizer)
+    options = {"lr": recipe.learning_rate, **recipe.optimizer_options}
+    if kind in _FUSED and not options.keys() & {"fused", "foreach", "differentiable"}:
+        options["fused"] = True  # one pass over the parameters: a quarter of the time
     try:
-        return kind(model.parameters(), lr=recipe.learning_rate, **recipe.optimizer_options)  # type: ignore[call-arg]
+        return kind(model.parameters(), **options)
     except (TypeError, ValueError) as error:
         raise TrainingError("The optimizer refuses its options.", where=recipe.optimizer, got=error) from error
 
