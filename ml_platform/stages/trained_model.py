@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -93,6 +94,9 @@ class TrainedModel(Stage):
         from ml_platform.stages.registered_model import mlflow_params, run_name
 
         with ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
+            # It says that part of Pipes is in preview: Dagster is pinned.
+            warnings.simplefilter("ignore", dg.PreviewWarning)
             session = stack.enter_context(
                 dg.open_pipes_session(
                     bench.context,
