@@ -7,8 +7,10 @@ PY := .venv/bin/python
 READY := .venv/.ready
 FIT := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 # The first Python that is fit; a name on the PATH is not enough, it must start and be able to make an environment.
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+# Looked for where it is first needed, and once.
+LOOK = $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	"$$p" -c '$(FIT)' >/dev/null 2>&1 && echo "$$p" && break; done)
+PYTHON ?= $(eval PYTHON := $(LOOK))$(PYTHON)
 PIPELINE ?= nyc_flights
 TESTS ?= ml_platform_tests
 
@@ -78,7 +80,7 @@ python:
 # The stamp is written last: an interrupted set-up is taken up again, and a finished one is repeated only when what it
 # depends on has changed.
 $(READY): requirements.lock pyproject.toml
-	@$(MAKE) --no-print-directory python
+	@$(MAKE) --no-print-directory python PYTHON='$(PYTHON)'
 	@$(PY) -m pip --version >/dev/null 2>&1 || { \
 		echo 'Making the environment .venv with $(PYTHON)'; '$(PYTHON)' -m venv --clear .venv; }
 	@echo 'Installing what requirements.lock names (some minutes the first time)'

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 
-from ml_platform.errors import DeclarationError, PlatformError
+from ml_platform.errors import DeclarationError
 from ml_platform.pipeline import Pipeline
 from ml_platform.settings import Settings
 
@@ -89,8 +89,11 @@ def _has(module: str) -> bool:
 def _imported(name: str, *, where: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except PlatformError:
-        raise
+    except DeclarationError as error:
+        # What a pipeline's own definition raises does not know which module it stands in.
+        if name in str(error.where):
+            raise
+        raise DeclarationError(error.what, where=f"{name}: {error.where}", got=error.got, fix=error.fix) from error
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise DeclarationError(
@@ -109,12 +112,7 @@ def _broken(name: str, error: Exception) -> DeclarationError:
 
 def _declared(module: str) -> Pipeline:
     """The PIPELINE of a module."""
-    try:
-        declared = getattr(_imported(module, where=module), "PIPELINE", None)
-    except DeclarationError as error:
-        if module in str(error.where):
-            raise
-        raise DeclarationError(error.what, where=f"{module}: {error.where}", got=error.got, fix=error.fix) from error
+    declared = getattr(_imported(module, where=module), "PIPELINE", None)
     if not isinstance(declared, Pipeline):
         raise DeclarationError(
             "The module must hold a Pipeline named PIPELINE.",

@@ -84,7 +84,14 @@ def write(name: str, package: str, depth: int, folder: Path, test: Path) -> None
     from string import Template
 
     source: Traversable = resources.files("ml_platform").joinpath("template")
-    values = {"name": name, "package": package, "title": name.replace("_", " ").capitalize(), "depth": str(depth)}
+    imports = sorted([f"from {package} import pipeline, sample", "from ml_platform.settings import child_environment"])
+    values = {
+        "name": name,
+        "package": package,
+        "title": name.replace("_", " ").capitalize(),
+        "depth": str(depth),
+        "imports": "\n".join(imports),
+    }
     targets = {f"{part}.tmpl": folder / part for part in PARTS} | {"test.py.tmpl": test}
     for template, target in targets.items():
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -60,6 +61,8 @@ def _run(pipeline: Pipeline, settings: Settings, batches: list[str], stages: lis
     from ml_platform.cli.batches import landed_batches, selected
     from ml_platform.cli.progress import shown
 
+    # Dagster says of its own preview functions that they may change; its version is pinned.
+    warnings.filterwarnings("ignore", message=r"(?s).*is currently in (preview|beta)")
     wanted = selected(batches, pipeline, lambda: landed_batches(pipeline, common.open_landing(settings)))
     with shown(common.notices(), title=pipeline.name) as on_progress:
         # Says at once what it does: Dagster alone takes seconds to import.

@@ -80,4 +80,6 @@ def _reasons(console: Console, word: str, reasons: Mapping[str, str]) -> None:
     for reason, group in groupby(ordered, key=lambda item: item[1]):
         names = [name for name, _ in group]
         more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
-        console.print(f"  [yellow]{word}[/yellow]  {escape(', '.join(names[:MANY]) + more)}: {escape(reason)}")
+        console.print(
+            f"  [yellow]{word}[/yellow]  {escape(', '.join(names[:MANY]) + more)}: {escape(reason)}", soft_wrap=True
+        )

@@ -1,0 +1,45 @@
+"""Dagster's folder is made, kept equal to the release's, and opens."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from ml_platform.errors import SetupError
+from ml_platform.instance import CONFIG_FILES, prepare_folder, prepare_instance, release_text
+from ml_platform.settings import Settings
+
+
+def test_the_folder_is_made_once_and_left_alone(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    home = prepare_folder(settings)
+    assert home == settings.dagster_home
+    before = {name: (home / name).stat().st_mtime_ns for name in CONFIG_FILES}
+    prepare_folder(settings)
+    assert {name: (home / name).stat().st_mtime_ns for name in CONFIG_FILES} == before
+    assert not caplog.records
+    assert {path.name for path in home.iterdir()} == set(CONFIG_FILES)
+
+
+def test_a_file_that_differs_is_refreshed_kept_and_said(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    target = prepare_folder(settings) / "dagster.yaml"
+    target.write_text("# mine\n")
+    with caplog.at_level(logging.WARNING):
+        prepare_folder(settings)
+    assert target.read_text() == release_text("dagster.yaml")
+    assert target.with_name("dagster.yaml.previous").read_text() == "# mine\n"
+    assert str(target) in caplog.text
+
+
+def test_the_instance_keeps_runs_under_the_home(settings: Settings) -> None:
+    with prepare_instance(settings) as instance:
+        assert instance.root_directory == str(settings.dagster_home)
+        assert instance.get_runs_count() == 0
+        assert not instance.telemetry_enabled
+
+
+def test_a_folder_that_cannot_be_written_is_said(settings: Settings) -> None:
+    settings.home.parent.mkdir(parents=True, exist_ok=True)
+    settings.home.write_text("a file")
+    with pytest.raises(SetupError, match="ML_PLATFORM_HOME"):
+        prepare_folder(settings)
