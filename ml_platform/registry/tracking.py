@@ -93,11 +93,11 @@ class MlflowResource(dg.ConfigurableResource["MlflowResource"]):
                 # dagster-mlflow would end it FINISHED: its resource sees no exception that a step raised.
                 status = "FAILED" if isinstance(error, Exception) else "KILLED"
                 try:
-                    connection.call(f"end the run {run_id}", mlflow.end_run, status=status)
+                    _end(connection, mlflow, run_id, status)
                 except RegistryError as second:  # the first error is the one to show
                     context.log.warning(f"The MLflow run could not be ended as {status}.\n{second}")
                 raise
-            connection.call(f"end the run {run_id}", mlflow.end_run, status="FINISHED")
+            _end(connection, mlflow, run_id, "FINISHED")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +252,17 @@ def _enter(
                 resource_config=config,
             )
         )
+
+
+def _end(connection: Connection, mlflow: Any, run_id: str, status: str) -> None:
+    def end() -> None:
+        # MLflow forgets its active run before it tells the server: when that failed, ending it again does nothing.
+        if mlflow.active_run():
+            mlflow.end_run(status=status)
+        else:
+            connection.client.set_terminated(run_id, status=status)
+
+    connection.call(f"end the run {run_id} as {status}", end)
 
 
 @contextlib.contextmanager

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ml_platform_tests.registry.trained import TOY, Trained, train
+from ml_platform_tests.registry.trained import Trained, toy
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return train(TOY, tmp_path_factory.mktemp("trained"))
+    return toy(tmp_path_factory.getbasetemp() / "toy")

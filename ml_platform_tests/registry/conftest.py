@@ -19,12 +19,12 @@ import pytest
 
 from ml_platform.registry.connection import Connection
 from ml_platform.registry.tracking import MlflowResource
-from ml_platform_tests.registry.trained import TOY, Trained, train
+from ml_platform_tests.registry.trained import Trained, toy
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return train(TOY, tmp_path_factory.mktemp("trained"))
+    return toy(tmp_path_factory.getbasetemp() / "toy")
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,8 @@ def free_port() -> int:
 @contextlib.contextmanager
 def process(command: Sequence[str], url: str, log: Path, **environment: str) -> Iterator[str]:
     """A server in a process group of its own, until `url` answers; killed at the end, children and all."""
-    env = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **environment}
+    quick = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    env = {**os.environ, **quick, **environment}
     with log.open("wb") as output:
         started = subprocess.Popen(command, stdout=output, stderr=output, env=env, start_new_session=True)
     try:

@@ -209,7 +209,7 @@ def aliased_are_whole(connection: Connection) -> bool:
 
 @pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_any_step_the_next_call_completes_it(mlflow, uri, trained, other, tmp_path, stride):
-    """At each `stride`-th step of a registration: no alias names anything half-made, and again leaves one version more."""
+    """At each `stride`-th step: no alias names anything half-made, and registering again leaves one version more."""
     register(mlflow, other, "before")
     step, finished = 1 - stride, False
     while not finished:

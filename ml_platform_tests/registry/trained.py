@@ -82,6 +82,11 @@ class Trained:
         return rows(count, 11).select(self.pipeline.features.columns).to_pandas()
 
 
+def toy(folder: Path) -> Trained:
+    """The toy's model, trained once for all tests that share `folder`."""
+    return Trained(TOY, folder / "model") if (folder / "model").exists() else train(TOY, folder)
+
+
 def train(pipeline: Pipeline, folder: Path, seed: int = 0) -> Trained:
     """Train in a process of its own, as the platform does."""
     folder.mkdir(parents=True, exist_ok=True)
