@@ -67,7 +67,9 @@ def compute(
         the keys, numeric (double), categorical (string) and the label, in declared order, and all may be null.
 
     Raises:
-        FeatureError: the function failed, its result is not what the pipeline declares, or it mixes batches.
+        FeatureError: the function failed, its result is not what the pipeline declares, or it mixes batches: it fails
+            for any batch.
+        PlatformError: Spark could not compute the rows. One batch may be to blame; Spark does not say which.
     """
     wanted = sorted(batches if targets is None else targets)
     if not wanted:
@@ -80,15 +82,16 @@ def compute(
         with _settings(spark):
             frames = read_sources(spark, source_folders, lookback=pipeline.features.lookback)
             tables = read_references(spark, reference_folders)
-            with _explained(pipeline):
-                result = _call(spark, pipeline, frames, tables)
+            result = _call(spark, pipeline, frames, tables)
+            with _explained(pipeline, wanted):
                 _write(result, output)
             files = _collect(output, wanted, result, pipeline)
             if check_isolation and len(wanted) > 1:
                 batch = _middle(files)
                 only = {name: frame.where(frame[BATCH_COLUMN] == batch) for name, frame in frames.items()}
-                with _explained(pipeline):
-                    alone = _call(spark, pipeline, only, tables).drop(BATCH_COLUMN).toArrow()
+                lone = _call(spark, pipeline, only, tables)
+                with _explained(pipeline, [batch]):
+                    alone = lone.drop(BATCH_COLUMN).toArrow()
                 check_alone(files[batch], alone, batch=batch, function=pipeline.features.function)
     finally:
         shutil.rmtree(inputs, ignore_errors=True)
@@ -99,7 +102,18 @@ def _call(
     spark: SparkSession, pipeline: Pipeline, frames: Mapping[str, DataFrame], references: Mapping[str, DataFrame]
 ) -> DataFrame:
     function = load_named(pipeline.features.function)
-    return conform(function(spark, dict(frames), dict(references)), pipeline)
+    try:
+        result = function(spark, dict(frames), dict(references))
+    except PlatformError:
+        raise
+    except Exception as error:
+        raise FeatureError(
+            "The feature function failed.",
+            where=f"{pipeline.name}, {pipeline.features.function}",
+            got=_first_line(error),
+            fix="the traceback above says where; try the function on a few rows in its test",
+        ) from error
+    return conform(result, pipeline)
 
 
 def _write(result: DataFrame, output: Path) -> None:
@@ -171,17 +185,20 @@ def _settings(spark: SparkSession) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(pipeline: Pipeline) -> Iterator[None]:
-    """Errors of the function, whether it is called or its frame is computed, say whose they are."""
+def _explained(pipeline: Pipeline, batches: Sequence[str]) -> Iterator[None]:
+    """Spark computes late: a value that a function cannot treat fails here, and the error says whose it is."""
     try:
         yield
-    except PlatformError:
-        raise
     except Exception as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raise FeatureError(
-            "The feature function failed.",
-            where=f"{pipeline.name}, {pipeline.features.function}",
-            got=f"{type(error).__name__}: {lines[0] if lines else ''}",
-            fix="the traceback above says where; try the function on a few rows in its test",
+        shown = repr(batches[0]) if len(batches) == 1 else f"one of {len(batches)} batches from {batches[0]!r}"
+        raise PlatformError(
+            "Spark could not compute the features.",
+            where=f"{pipeline.name}, {pipeline.features.function}, {shown}",
+            got=_first_line(error),
+            fix="look for a value that the function does not expect: a division by zero, a cast that fails",
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -49,8 +49,11 @@ def spark_config(*, master: str = "local[*]", memory: str = "1g", scratch: Path)
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.catalogImplementation": "in-memory",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
-        # A shuffle of a few megabytes needs a task a core, not 200; large ones are split by adaptive execution.
+        # A shuffle of a few megabytes needs a task a core, not 200; for larger ones adaptive execution has 32 to start
+        # from, and joins what is small.
         "spark.sql.shuffle.partitions": partitions,
+        "spark.sql.adaptive.enabled": "true",
+        "spark.sql.adaptive.coalescePartitions.initialPartitionNum": "32",
         "spark.default.parallelism": partitions,
         # Listing some hundred local folders is faster in the driver than as a job of its own.
         "spark.sql.sources.parallelPartitionDiscovery.threshold": "10000",
