@@ -81,7 +81,7 @@ class Landing:
         self.url, self.settle_seconds = str(url).rstrip("/") or "/", settle_seconds
         self._options = storage_options
         self._root = local_folder(str(url))
-        self._opened: tuple[Any, str] | None = None
+        self._opened: tuple[int, Any, str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
@@ -290,9 +290,9 @@ class Landing:
 
     @property
     def _fs(self) -> tuple[Any, str]:
-        if self._opened is None:
-            self._opened = open_filesystem(self.url, self._options, LandingError)
-        return self._opened
+        if self._opened is None or self._opened[0] != os.getpid():  # a forked process needs connections of its own
+            self._opened = (os.getpid(), *open_filesystem(self.url, self._options, LandingError))
+        return self._opened[1], self._opened[2]
 
 
 def _name(pipeline: Pipeline | str) -> str:

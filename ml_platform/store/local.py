@@ -28,18 +28,19 @@ class LocalBackend:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._base = f"{root}/"
         self.scratch_root = root / layout.TMP
         self._made: set[Path] = set()
 
     def place(self, path: str) -> str:
-        return str(self.root / path)
+        return self._base + path
 
     def read_many(self, paths: Sequence[str]) -> dict[str, bytes]:
         result = {}
         with telling("The store cannot be read.", self.root):
             for path in paths:
-                with contextlib.suppress(FileNotFoundError):
-                    result[path] = (self.root / path).read_bytes()
+                with contextlib.suppress(FileNotFoundError), open(self._base + path, "rb") as file:
+                    result[path] = file.read()
         return result
 
     def stamps(self, paths: Sequence[str]) -> dict[str, Stamp]:
@@ -47,7 +48,7 @@ class LocalBackend:
         with telling("The store cannot be read.", self.root):
             for path in paths:
                 with contextlib.suppress(FileNotFoundError):
-                    result[path] = local_stamp(self.root / path)
+                    result[path] = local_stamp(self._base + path)
         return result
 
     def digests(self, paths: Sequence[str]) -> dict[str, str]:
@@ -157,7 +158,7 @@ class LocalBackend:
         self._made.add(folder)
 
 
-def local_stamp(path: Path) -> Stamp:
+def local_stamp(path: Path | str) -> Stamp:
     """The stamp of a local file. Raises FileNotFoundError."""
     stat = os.stat(path)
     return Stamp(stat.st_size, f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}")

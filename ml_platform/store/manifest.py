@@ -13,6 +13,8 @@ from ml_platform.errors import DamagedArtifactError, StoreError
 SCHEMA_VERSION = 1
 
 _Text = str | bytes
+_Bytes = bytes  # inside the class that name is a property
+_SEALED, _BODY = '{\n "seal": "', '",'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +77,9 @@ class Manifest:
         )
 
     def to_json(self) -> str:
-        """Canonical JSON, with the schema version and a seal over all of it."""
-        record = json.loads(json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}))
-        return json.dumps({**record, "seal": _seal(record)}, sort_keys=True, indent=1)
+        """Canonical JSON, with the schema version and, in front, a seal over all that follows."""
+        body = json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, sort_keys=True, indent=1)
+        return f"{_SEALED}{_seal(body[1:].encode())}{_BODY}{body[1:]}"
 
     @classmethod
     def from_json(cls, text: _Text) -> Manifest:
@@ -89,7 +91,6 @@ class Manifest:
         """
         try:
             record = json.loads(text)
-            seal = record.pop("seal", None)
             version = record["schema"]
             if version != SCHEMA_VERSION:
                 raise StoreError(
@@ -97,8 +98,9 @@ class Manifest:
                     got=f"schema {version}, this one reads {SCHEMA_VERSION}",
                     fix="upgrade ml_platform",
                 )
-            if seal != _seal(record):
-                raise DamagedArtifactError("The manifest was changed after it was written.", got=f"seal {seal}")
+            data = text.encode() if isinstance(text, str) else text
+            if record.pop("seal", None) != _seal(data[len(_SEALED) + 64 + len(_BODY) :]):
+                raise DamagedArtifactError("The manifest was changed after it was written.")
             del record["schema"]
             files = tuple(ArtifactFile(**file) for file in record.pop("files"))
             return cls(files=files, **record)
@@ -108,5 +110,5 @@ class Manifest:
             ) from error
 
 
-def _seal(record: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+def _seal(body: _Bytes) -> str:
+    return hashlib.sha256(body).hexdigest()

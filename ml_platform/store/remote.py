@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,7 +30,7 @@ class RemoteBackend:
         self.url = url.rstrip("/")
         self.scratch_root = scratch_root
         self._options = options
-        self._opened: tuple[Any, str] | None = None
+        self._opened: tuple[int, Any, str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}  # a connection does not travel
@@ -131,15 +132,15 @@ class RemoteBackend:
 
     @property
     def _fs(self) -> Any:
-        if self._opened is None:
-            self._opened = open_filesystem(self.url, self._options)
-        return self._opened[0]
+        if self._opened is None or self._opened[0] != os.getpid():  # a forked process needs connections of its own
+            self._opened = (os.getpid(), *open_filesystem(self.url, self._options))
+        return self._opened[1]
 
     @property
     def _root(self) -> str:
         assert self._fs is not None
         assert self._opened is not None
-        return self._opened[1]
+        return self._opened[2]
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
