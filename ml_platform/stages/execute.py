@@ -161,7 +161,7 @@ def _draft(stage: Stage, bench: Bench, work: Work, outcome: Outcome, seconds: fl
         facts=facts,
         verdict=("rejected" if outcome.rejected else "accepted") if outcome.gated else "",
         seconds=round(seconds, 3),
-        run_id=bench.context.run_id,
+        run_id=bench.run_id,
     )
 
 

@@ -113,7 +113,7 @@ class RegisteredModel(Stage):
                     "ml_platform.training_set": trained.inputs["training_set"],
                     "ml_platform.evaluation": evaluation.data_version,
                     "ml_platform.code_version": trained.code_version,
-                    "ml_platform.dagster_run": bench.context.run_id,
+                    "ml_platform.dagster_run": bench.run_id,
                 },
             )
 

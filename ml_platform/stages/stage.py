@@ -119,6 +119,11 @@ class Bench:
         return self.chain.landing
 
     @property
+    def run_id(self) -> str:
+        """The Dagster run."""
+        return self.context.run.run_id
+
+    @property
     def log(self) -> logging.Logger:
         """The run's log, shown in the UI."""
         return self.context.log

@@ -48,7 +48,7 @@ class StageRun:
             yield result
         self._seconds = time.monotonic() - started
         self._tell(max(total, 1), max(total, 1))
-        progress.notify_stage(self.bench.context.run_id, self.summary(), self.reasons)
+        progress.notify_stage(self.bench.run_id, self.summary(), self.reasons)
 
     def log_all(self) -> None:
         """Carry the stage out, publishing everything as logged events."""
@@ -81,4 +81,4 @@ class StageRun:
         return dg.Failure(f"{self.stage.name} {word}.\n{shown}{more}", metadata=metadata, allow_retries=False)
 
     def _tell(self, done: int, total: int) -> None:
-        progress.notify(self.bench.context.run_id, self.stage.name, done, max(total, 1))
+        progress.notify(self.bench.run_id, self.stage.name, done, max(total, 1))
