@@ -1,8 +1,8 @@
 """Reads a landed file in chunks of bounded size, and says clearly why where it cannot be read.
 
-Parquet is read by polars, in whole row groups where they fit and in slices of them where not. CSV is read by pyarrow,
-every value as text, so that a value that is not of its declared type can be named with its row instead of stopping
-the reader; `parse_text` turns text into the declared types.
+Parquet is read by polars in whole row groups where they fit, and streamed by pyarrow where one does not. CSV is read
+by pyarrow, every value as text, so that a value that is not of its declared type can be named with its row instead of
+stopping the reader; `parse_text` turns text into the declared types.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _PROBE_ROWS = 4096
 _MAX_CHUNK_ROWS = 1 << 19
 _MIN_CHUNK_ROWS = 256
 _CSV_BLOCK = 1 << 20
+_READ_BUFFER = 1 << 16
 
 Failures = (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError, ValueError)
 """What polars and pyarrow raise on bytes that are not what they should be."""
@@ -77,22 +78,44 @@ class ParquetChunks:
     def __iter__(self) -> Iterator[pl.DataFrame]:
         start = 0
         try:
-            if self.rows <= _PROBE_ROWS:
-                if self.rows:
-                    yield self._scan.collect()
-                return
-            row_bytes = _row_bytes(self._scan.head(_PROBE_ROWS).collect())
-            ends = _ends(self._groups)
-            while start < self.rows:
-                most = min(_MAX_CHUNK_ROWS, max(_MIN_CHUNK_ROWS, int(self._chunk_bytes / row_bytes)))
-                # Whole row groups where at least one fits: a slice that ends inside one decodes its pages twice.
-                end = max((end for end in ends if start < end <= start + most), default=min(start + most, self.rows))
-                frame = self._scan.slice(start, end - start).collect()
-                row_bytes = max(row_bytes, _row_bytes(frame))
-                start = end
+            for frame in self._frames():
+                start += frame.height
                 yield frame
         except Failures as error:
             raise Unreadable("damaged", f"the file is damaged after row {start:,} ({_first_line(error)})") from error
+
+    def _frames(self) -> Iterator[pl.DataFrame]:
+        if self.rows <= _PROBE_ROWS:
+            if self.rows:
+                yield self._scan.collect()
+            return
+        # polars would take the whole first row group into memory for its first rows.
+        row_bytes = _row_bytes(next(self._streamed(0, _PROBE_ROWS)))
+        group, start = 0, 0
+        while group < len(self._groups):
+            most = min(_MAX_CHUNK_ROWS, max(_MIN_CHUNK_ROWS, int(self._chunk_bytes / row_bytes)))
+            rows = self._groups[group]
+            if rows > most:
+                # polars decodes a row group from its beginning for every slice of it; pyarrow goes on where it was.
+                for frame in self._streamed(group, most):
+                    row_bytes = max(row_bytes, _row_bytes(frame))
+                    yield frame
+                group, start = group + 1, start + rows
+                continue
+            first, rows = start, 0
+            while group < len(self._groups) and rows + self._groups[group] <= most:
+                rows, group = rows + self._groups[group], group + 1
+            if rows:
+                start += rows
+                frame = self._scan.slice(first, rows).collect()
+                row_bytes = max(row_bytes, _row_bytes(frame))
+                yield frame
+
+    def _streamed(self, group: int, rows: int) -> Iterator[pl.DataFrame]:
+        """One row group, so many rows at once."""
+        with pq.ParquetFile(self._path, pre_buffer=False, buffer_size=_READ_BUFFER) as file:
+            for batch in file.iter_batches(rows, row_groups=[group], use_threads=False):
+                yield _frame([batch]).cast(self.columns)  # type: ignore[arg-type]
 
 
 class CsvChunks:
@@ -129,7 +152,7 @@ class CsvChunks:
             with pyarrow.csv.open_csv(
                 self._path,
                 read_options=pyarrow.csv.ReadOptions(
-                    block_size=max(_CSV_BLOCK, min(self._chunk_bytes // 4, 16 * _CSV_BLOCK)), use_threads=False
+                    block_size=max(_CSV_BLOCK, min(self._chunk_bytes // 8, 16 * _CSV_BLOCK)), use_threads=False
                 ),
                 parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep),
                 convert_options=pyarrow.csv.ConvertOptions(
@@ -143,8 +166,8 @@ class CsvChunks:
                 for batch in reader:
                     waiting.append(batch)
                     rows += batch.num_rows
-                    # Text takes twice its room once more as typed columns, hence the half.
-                    if sum(b.nbytes for b in waiting) >= self._chunk_bytes // 2:
+                    # The text, its copy for polars and the typed columns are in memory together.
+                    if sum(b.nbytes for b in waiting) >= self._chunk_bytes // 4:
                         yield _frame(waiting)
                         waiting = []
                 if sum(b.num_rows for b in waiting):
@@ -236,14 +259,6 @@ def _frame(batches: list[pa.RecordBatch]) -> pl.DataFrame:
 
 def _row_bytes(frame: pl.DataFrame) -> float:
     return max(1.0, frame.estimated_size() / max(1, frame.height))
-
-
-def _ends(groups: list[int]) -> list[int]:
-    ends, total = [], 0
-    for rows in groups:
-        total += rows
-        ends.append(total)
-    return ends
 
 
 def _first_line(error: BaseException) -> str:

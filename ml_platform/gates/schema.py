@@ -75,8 +75,8 @@ class _Gate:
     def __init__(
         self, path: Path, feed: Source | Reference, memory: int, out: Path | None, tally: Tally, cleanup: ExitStack
     ) -> None:
-        # polars and pyarrow take some 60 MiB of their own; a chunk is held several times over while it is looked at.
-        self._memory = max(memory // 4, memory - (64 << 20))
+        # polars and pyarrow take some 70 MiB of their own; a chunk is held several times over while it is looked at.
+        self._memory = max(memory // 4, memory - (80 << 20))
         self._feed, self._out, self._tally, self._cleanup = feed, out, tally, cleanup
         self._chunks = open_chunks(path, feed.format, self._memory // 20)
         self._typed: dict[str, pl.DataType] = {}
