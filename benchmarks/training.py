@@ -68,7 +68,11 @@ def main() -> None:
         print(common.ratios(values, unit="rows/s", against="bare loop"), "\n")
     middle = {n: {name: statistics.median(v) for name, v in values.items()} for n, values in found.items()}
     ours = middle[2]["ours"]
-    table, tensors = (max(v for name, v in middle[2].items() if kind in name) for kind in ("table", "tensors"))
+    table, tensors = (
+        max(speed for name, speed in middle[2].items() if name.startswith(f"DataLoader over {kind}"))
+        for kind in ("a table", "tensors")
+    )
+    alone = middle[2]["loading alone, ours"] / middle[2]["loading alone, DataLoader over tensors"]
     wishes = {
         "ours / bare loop": common.Wish(ours / middle[2]["bare loop"], at_least=0.9),
         "ours / DataLoader over the rows of a table": common.Wish(ours / table, at_least=5),
@@ -76,6 +80,7 @@ def main() -> None:
     }
     for name, wish in wishes.items():
         print(f"{name}: {wish}")
+    print(f"loading alone, without the model's time, ours / DataLoader over rows of encoded tensors: {alone:.0f}")
     print(f"ours, 2 processes / 1 process: {ours / middle[1]['ours']:.2f}")
     print(f"bare loop, 2 processes / 1 process: {middle[2]['bare loop'] / middle[1]['bare loop']:.2f}")
     sys.exit(not all(wish.granted for wish in wishes.values()))
@@ -201,12 +206,25 @@ def measure(job: TrainingJob, rounds: int) -> None:
             "DataLoader over a table": row_wise(raw, 0),
             "DataLoader over a table, 1 worker": row_wise(raw, 1),
         }
+
+        def alone(batches: Callable[[], Iterable[object]], rows: int) -> Callable[[], float]:
+            def epoch() -> float:
+                for _ in batches():
+                    pass
+                return float(rows * place.world)
+
+            return lambda: speed(epoch, deterministic=False)
+
         found = common.alternate(
             {
                 "ours": ours(memory),
                 "bare loop": by_hand(indexed),
                 "ours, streaming": ours(streaming),
                 **{name: by_hand(lambda name=name: loaders[name]) for name in loaders},  # type: ignore[misc]
+                "loading alone, ours": alone(lambda: memory.loader.epoch(1), len(y)),
+                "loading alone, DataLoader over tensors": alone(
+                    lambda: loaders["DataLoader over tensors"], len(encoded)
+                ),
             },
             rounds=rounds,
         )

@@ -5,6 +5,7 @@ One job of a name at a time: a lock, held by the launcher and inherited by the a
 are gone. Under the work folder:
 
     .locks/NAME      the lock; never removed
+    .locks/NAME.use  held, shared, by everyone who still needs the result
     NAME/            spec.json, status.json, log.txt, failures.json, ranks/, model/
 """
 
@@ -46,6 +47,7 @@ class LocalLauncher:
 
     def __init__(self, work: Path, *, grace_seconds: float = 10.0) -> None:
         self._work, self._grace_seconds = work.absolute(), grace_seconds
+        self._runs: dict[str, list[LocalRun]] = {}
 
     def launch(self, name: str, job: TrainingJob, *, env: Mapping[str, str] | None = None) -> LocalRun:
         """See `Launcher.launch`."""
@@ -55,15 +57,27 @@ class LocalLauncher:
             files=tuple(str(Path(path).absolute()) for path in job.files),
             output=str(folder / "model"),
         )
-        return LocalRun(folder, self._lock(name), job, dict(env or {}), self._grace_seconds)
+        run = LocalRun(folder, self._lock(name), job, dict(env or {}), self._grace_seconds)
+        self._runs.setdefault(name, []).append(run)
+        return run
 
     def remove(self, name: str) -> bool:
-        """Forget a job that does not run. False where it runs."""
-        folder, handle = self.folder(name), _try_lock(self._lock(name))
-        if handle is None:
-            return False
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
+        """Say that a job's result is no longer needed here; it is deleted when nobody else needs it.
+
+        Returns:
+            Whether it was deleted. False where it runs, or where another launch has yet to take its result.
+        """
+        folder, lock = self.folder(name), self._lock(name)
+        runs = [run for run in self._runs.pop(name, []) if run.in_use]
+        if runs:
+            runs.pop(0).let_go()
+            self._runs[name] = runs
+        with contextlib.ExitStack() as held:
+            for path in (lock, _use(lock)):
+                if (handle := _try_lock(path)) is None:
+                    return False
+                held.callback(os.close, handle)
+            shutil.rmtree(folder, ignore_errors=True)
         return True
 
     def folder(self, name: str) -> Path:
@@ -86,13 +100,29 @@ class LocalRun:
     def __init__(self, folder: Path, lock: Path, job: TrainingJob, env: dict[str, str], grace_seconds: float) -> None:
         self._folder, self._lock_path, self._job, self._env = folder, lock, job, env
         self._grace_seconds = grace_seconds
+        self._use: int | None = _share(_use(lock))
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._log_place = 0
         self._error: TrainingError | None = None
         self._state = State.WAITING
         self._awaited = ""
-        self._take()
+        try:
+            self._take()
+        except BaseException:
+            self.let_go()
+            raise
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the result is still needed here."""
+        return self._use is not None
+
+    def let_go(self) -> None:
+        """Say that the result is not needed here any more."""
+        if self._use is not None:
+            os.close(self._use)
+            self._use = None
 
     def status(self) -> Status:
         """See `Run.status`."""
@@ -145,6 +175,7 @@ class LocalRun:
                 self._finish(State.CANCELLED)
         elif not self._state.final:
             self._state = State.CANCELLED
+        self.let_go()
 
     def _take(self) -> None:
         """Become the one who runs the job, or take its result; otherwise wait for the one who does."""
@@ -239,6 +270,8 @@ class LocalRun:
         self._state, self._process = state, None
         if not self.joined:
             self._say(state)
+        if state is not State.SUCCEEDED:
+            self.let_go()
         self._release()
 
     def _say(self, state: State) -> None:
@@ -258,6 +291,17 @@ def _try_lock(path: Path) -> int | None:
     except BlockingIOError:
         os.close(handle)
         return None
+    return handle
+
+
+def _use(lock: Path) -> Path:
+    return lock.with_name(f"{lock.name}.use")
+
+
+def _share(path: Path) -> int:
+    """Hold a lock together with others. Only deleting holds it alone, and not for long."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fcntl.flock(handle, fcntl.LOCK_SH)
     return handle
 
 

@@ -109,15 +109,20 @@ def test_a_job_of_the_same_name_with_another_specification_is_refused(
     assert launcher.launch("first", made.job(paths)).status().state is State.SUCCEEDED  # and the lock is free again
 
 
-def test_an_exception_in_a_rank_stands_on_top_of_the_error(launcher: LocalLauncher, paths: list[str]) -> None:
-    with pytest.raises(TrainingError) as caught:
-        launch.run(launcher, name="raises", job=trouble(paths, "raise"))
-    text = str(caught.value)
-    assert text.startswith(
-        "Training failed in rank 1, which ended with exit code 1 (an exception): ValueError: no such"
-    )
-    assert "models.py" in text.partition("where:")[0]  # the traceback
-    assert str(launcher.folder("raises") / "log.txt") in text
+def test_an_exception_in_a_rank_stands_on_top_of_the_error_also_for_who_waited(
+    launcher: LocalLauncher, paths: list[str]
+) -> None:
+    first, second = (launcher.launch("raises", trouble(paths, "raise")) for _ in range(2))
+    assert second.status().state is State.WAITING
+    wait_until(lambda: first.status().state.final, what="the job to fail")
+    assert (first.status().state, second.status().state) == (State.FAILED, State.FAILED)
+    for run in (first, second):
+        with pytest.raises(TrainingError) as caught:
+            run.result()
+        text = str(caught.value)
+        assert text.startswith("Training failed in rank 1, which ended with exit code 1 (an exception): ValueError: no")
+        assert "models.py" in text.partition("where:")[0]  # the traceback
+        assert str(launcher.folder("raises") / "log.txt") in text
     assert not processes(launcher.folder("raises"))
     assert not (launcher.folder("raises") / "model").exists()
 
@@ -141,6 +146,10 @@ def test_two_launches_at_once_train_once(launcher: LocalLauncher, paths: list[st
         run.join()
     assert len(results) == 2
     assert results[0] == results[1]  # history's timings too: one training
+    assert not launcher.remove("both")  # the other may still be reading it
+    assert results[0].folder.exists()
+    assert launcher.remove("both")
+    assert not results[0].folder.exists()
 
 
 def test_who_waits_takes_over_what_was_cancelled_and_cancelling_leaves_nothing(
@@ -164,16 +173,6 @@ def test_who_waits_takes_over_what_was_cancelled_and_cancelling_leaves_nothing(
     second.cancel()
     assert not processes(folder)
     assert launcher.remove("cancelled")
-
-
-def test_who_waits_for_a_job_that_fails_gets_its_error(launcher: LocalLauncher, paths: list[str]) -> None:
-    first = launcher.launch("fails", trouble(paths, "raise"))
-    second = launcher.launch("fails", trouble(paths, "raise"))
-    assert second.status().state is State.WAITING
-    wait_until(lambda: first.status().state.final)
-    assert second.status().state is State.FAILED
-    with pytest.raises(TrainingError, match="no such layer"):
-        second.result()
 
 
 _LAUNCHING = """
