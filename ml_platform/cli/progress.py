@@ -54,11 +54,14 @@ class _Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._said: dict[str, float] = {}
+        self._last = ""
 
     def __call__(self, event: StageProgress) -> None:
         now = time.monotonic()
         ends = event.done >= event.total
         if event.stage in self._said and not ends and now - self._said[event.stage] < QUIET_SECONDS:
             return
-        self._said[event.stage] = now
-        self._console.print(f"{event.stage}: {event.done}/{event.total} {event.message}".rstrip(), markup=False)
+        line = f"{event.stage}: {event.done}/{event.total} {event.message}".rstrip()
+        if line != self._last:
+            self._said[event.stage], self._last = now, line
+            self._console.print(line, markup=False)

@@ -39,6 +39,8 @@ def show(summary: RunSummary, task: Task, settings: Settings, console: Console) 
         console.print(f"          mlflow.pyfunc.load_model({escape(model.uri)!r})", soft_wrap=True)
         console.print(f"          with MLflow at {escape(settings.mlflow)}", soft_wrap=True)
     for problem in summary.problems:
+        if "DagsterExecutionInterruptedError" in problem:
+            problem = "Interrupted. What was committed stays: run it again, and it goes on from there."
         console.print(f"[red]Problem[/red]   {escape(problem)}", soft_wrap=True)
     run = f", Dagster run {summary.run_id}" if summary.run_id else ", nothing was to be done"
     console.print(f"[bold]Took[/bold]      {summary.seconds:.1f} s{run}", soft_wrap=True)

@@ -69,5 +69,11 @@ def test_what_failed_is_shown_and_not_ok(change: dict[str, object], settings: Se
     assert "exit code 1" in text or "FAILED" in text or "failed" in text
 
 
+def test_an_interrupted_run_says_how_to_go_on(settings: Settings) -> None:
+    text = shown(RunSummary(pipeline="p", problems=("x.DagsterExecutionInterruptedError\n",)), settings)
+    assert "run it again" in text
+    assert "DagsterExecution" not in text
+
+
 def test_a_run_with_nothing_in_it_still_says_something(settings: Settings) -> None:
     assert "nothing was to be done" in shown(RunSummary(pipeline="empty"), settings)
