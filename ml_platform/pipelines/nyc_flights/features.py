@@ -46,7 +46,6 @@ def build(spark: SparkSession, frames: Mapping[str, DataFrame], references: Mapp
         F.col("hour").alias("dep_hour"),
         minute_of_day(F.col("sched_dep_time")).alias("dep_minute"),
         minute_of_day(F.col("sched_arr_time")).alias("arr_minute"),
-        F.dayofweek(F.make_date("year", "month", "day")).alias("weekday"),
         F.count("*").over(Window.partitionBy("batch", "origin", "hour")).alias("departures_in_hour"),
     )
     weather = frames["weather"].select(

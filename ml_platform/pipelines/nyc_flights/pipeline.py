@@ -63,12 +63,16 @@ PIPELINE = Pipeline(
             "plane_age",
             "seats",
         ),
-        categorical=("dep_hour", "weekday", "carrier", "origin", "dest", "manufacturer", "engine", "plane_type"),
+        # Not the day of the week: over a few months it helps to learn single days by heart. Area under the ROC curve
+        # on the following month, mean of April, May and June, the network: 0.706 with it, 0.711 without.
+        categorical=("dep_hour", "carrier", "origin", "dest", "manufacturer", "engine", "plane_type"),
     ),
     label="late",
     task="binary",
     recipe=Recipe(
         model="ml_platform.training.models:mlp",
+        hyperparameters={"hidden": [128, 64], "embedding": 8},
+        learning_rate=2e-3,
         epochs=3,
         batch_size=1024,
         processes=2,
