@@ -119,8 +119,8 @@ def part(start: int, rows: int) -> pl.DataFrame:
     )
 
 
-def make(folder: Path, rows: int) -> dict[str, Path]:
-    """The batch in row groups, and how large it is in memory (as "bytes", a file of one number)."""
+def make(folder: Path, rows: int) -> tuple[Path, int]:
+    """The batch in row groups, and how many bytes it takes in memory, as polars holds it."""
     path, size = folder / "groups.parquet", 0
     writer = None
     for start in range(0, rows, GENERATED_AT_ONCE):
@@ -131,7 +131,7 @@ def make(folder: Path, rows: int) -> dict[str, Path]:
         writer.write_table(table)
     assert writer is not None
     writer.close()
-    return {"groups": path, "bytes": _note(folder / "bytes", size)}
+    return path, size
 
 
 def speed(path: Path, folder: Path, rounds: int) -> None:
@@ -194,13 +194,9 @@ def small(folder: Path, rounds: int, files: int = 362, rows: int = 900) -> None:
 
 def memory(folder: Path, allowed: int) -> bool:
     """Print part 3; whether all kept within what was allowed."""
-    rows = 4 * (allowed << 20) // 50
-    files = make(folder, rows)
-    size = int(files["bytes"].read_text())
-    rows = int(rows * max(1.0, 4 * (allowed << 20) / size) * 1.01)
-    files = make(folder, rows)
-    size = int(files["bytes"].read_text())
-    table = pl.scan_parquet(files["groups"])
+    rows = int(4.1 * (allowed << 20) / (part(0, 10_000).estimated_size() / 10_000))
+    path, size = make(folder, rows)
+    table = pl.scan_parquet(path)
     table.sink_parquet(folder / "single.parquet", row_group_size=rows + 1)
     table.sink_csv(folder / "batch.csv")
     print(f"\n{rows:,} rows, {size / 2**20:,.0f} MiB in memory, {allowed} MiB allowed\n")
@@ -248,7 +244,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.only in (None, "speed"):
-            path = make(folder, options.rows)["groups"]
+            path, _ = make(folder, options.rows)
             size, groups = path.stat().st_size / 2**20, pq.read_metadata(path).num_row_groups
             print(f"{options.rows:,} rows, 10 columns, {size:,.0f} MiB of Parquet, {groups} row groups\n")
             speed(path, folder, options.rounds)
@@ -272,11 +268,6 @@ def _peak() -> float:
     """Largest resident size of this process so far, in MiB. Linux; `ru_maxrss` would be the parent's, if larger."""
     status = Path("/proc/self/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
-
-
-def _note(path: Path, number: int) -> Path:
-    path.write_text(str(number))
-    return path
 
 
 if __name__ == "__main__":

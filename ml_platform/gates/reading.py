@@ -23,7 +23,7 @@ from ml_platform.gates.report import MAX_CASES, json_safe
 _PROBE_ROWS = 4096
 _MAX_CHUNK_ROWS = 1 << 19
 _MIN_CHUNK_ROWS = 256
-_CSV_BLOCK = 1 << 20
+_CSV_BLOCK = 1 << 19
 _READ_BUFFER = 1 << 16
 
 Failures = (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError, ValueError)
@@ -152,7 +152,7 @@ class CsvChunks:
             with pyarrow.csv.open_csv(
                 self._path,
                 read_options=pyarrow.csv.ReadOptions(
-                    block_size=max(_CSV_BLOCK, min(self._chunk_bytes // 8, 16 * _CSV_BLOCK)), use_threads=False
+                    block_size=max(_CSV_BLOCK, min(self._chunk_bytes // 16, 16 * _CSV_BLOCK)), use_threads=False
                 ),
                 parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep),
                 convert_options=pyarrow.csv.ConvertOptions(
@@ -167,7 +167,7 @@ class CsvChunks:
                     waiting.append(batch)
                     rows += batch.num_rows
                     # The text, its copy for polars and the typed columns are in memory together.
-                    if sum(b.nbytes for b in waiting) >= self._chunk_bytes // 4:
+                    if sum(b.nbytes for b in waiting) >= self._chunk_bytes // 8:
                         yield _frame(waiting)
                         waiting = []
                 if sum(b.num_rows for b in waiting):
