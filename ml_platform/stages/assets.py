@@ -164,13 +164,16 @@ def build_chain_job(stages: Mapping[str, Stage]) -> dg.JobDefinition:
     def chain() -> None:
         done: list[Any] = []
         for name in stages:
-            done = [_chain_op(stages, name)(done)]
+            done = [_chain_op(stages, name).alias(name)(done)]
 
     return chain
 
 
 def _chain_op(stages: Mapping[str, Stage], name: str) -> dg.OpDefinition:
-    @dg.op(name=name, ins={"before": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
+    # Dagster wants names of ops to be unique among all pipelines; in its own job each is called by its stage alone.
+    op_name = f"{stages[name].pipeline.name}_chain__{name}"
+
+    @dg.op(name=op_name, ins={"before": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
     def step(
         context: dg.OpExecutionContext,
         config: ChainConfig,
