@@ -1,8 +1,8 @@
 """Loading a code location of many pipelines, beside plain Dagster with as many bare assets.
 
-Whole processes, from start to the resolved repository: import, definitions, jobs. Ours holds the flights' pipeline under
-other names: every stage with its code version, checks, descriptions and a job. Plain Dagster's has as many assets, in
-as many chains with a job each, and nothing else. Wanted: at most 2 times plain Dagster.
+Whole processes, from start to the resolved repository: import, definitions, jobs. Ours holds the flights' pipeline
+under other names: every stage with its code version, checks, descriptions and a job. Plain Dagster's has as many
+assets, in as many chains with a job each, and nothing else. Wanted: at most 2 times plain Dagster.
 
     python -m benchmarks.location [--pipelines N] [--rounds N]
 """

@@ -231,7 +231,7 @@ def test_a_rejected_batch_stops_nobody_else_and_is_refused_everywhere(
         assert "lot-03" not in chain.published.versions("validated_batch")
         features = chain.statuses("features", ["lot-04"])["lot-04"]
         assert features.work is not None
-        assert set(features.work.inputs) == {"validated_batch/lot-04", f"validated_batch/lot-02"}
+        assert set(features.work.inputs) == {"validated_batch/lot-04", "validated_batch/lot-02"}
         training_set = chain.statuses("training_set")[""].manifest
         assert training_set is not None
         assert training_set.facts["left_out"].keys() == {"lot-03"}
