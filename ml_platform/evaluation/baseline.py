@@ -5,11 +5,14 @@ A network that does not come near it is not worth its trouble, so its metrics st
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ml_platform.errors import RefusedError
 from ml_platform.evaluation.frames import read_labelled
@@ -17,12 +20,12 @@ from ml_platform.evaluation.metrics import compute
 from ml_platform.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     import polars as pl
 
 MOST_CATEGORIES = 255
 """As many as scikit-learn takes in one column."""
+_ROWS_A_THREAD = 200_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,28 +59,18 @@ def fit_and_score(pipeline: Pipeline, train: Sequence[Path], holdout: Sequence[P
     Raises:
         RefusedError: no labelled rows, or a training set with one class only.
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-
     started = time.perf_counter()
     learned = read_labelled(pipeline, train, where="baseline, training rows")
     held = read_labelled(pipeline, holdout, where="baseline, holdout rows")
     inputs, held_inputs = _encode(pipeline, learned, held)
     label, target = learned[pipeline.label].to_numpy(), held[pipeline.label].to_numpy()
-    options = {
-        "random_state": seed,
-        "categorical_features": list(range(len(pipeline.features.numeric), len(pipeline.features.columns))) or None,
-    }
     classes: tuple[Any, ...] | None = None
-    if pipeline.task == "regression":
-        scores = HistGradientBoostingRegressor(**options).fit(inputs, label).predict(held_inputs)
-    else:
+    if pipeline.task != "regression":
         classes = _classes(pipeline, learned)
         codes = {value: code for code, value in enumerate(classes)}
-        model = HistGradientBoostingClassifier(**options)
         # scikit-learn's own order of classes is that of the codes.
-        model.fit(inputs, [codes[value] for value in learned[pipeline.label].to_list()])
-        scores = model.predict_proba(held_inputs)
-        scores = scores[:, 1] if pipeline.task == "binary" else scores
+        label = np.array([codes[value] for value in learned[pipeline.label].to_list()])
+    scores = _fit(pipeline, inputs, label, held_inputs, seed)
     return BaselineResult(
         scores=scores,
         target=target,
@@ -85,6 +78,31 @@ def fit_and_score(pipeline: Pipeline, train: Sequence[Path], holdout: Sequence[P
         metrics=compute(pipeline.task, target, scores, classes),
         seconds=time.perf_counter() - started,
     )
+
+
+def _fit(
+    pipeline: Pipeline,
+    inputs: npt.NDArray[np.float32],
+    label: npt.NDArray[Any],
+    held_inputs: npt.NDArray[np.float32],
+    seed: int,
+) -> npt.NDArray[np.float64]:
+    """Scores of `held_inputs`. How many threads there are makes no difference to them."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    first = len(pipeline.features.numeric)
+    options = {
+        "random_state": seed,
+        "categorical_features": list(range(first, len(pipeline.features.columns))) or None,
+    }
+    # With little to do, threads wait for each other at thousands of barriers; on a busy machine, for minutes.
+    threads = min(os.cpu_count() or 1, 1 + len(inputs) // _ROWS_A_THREAD)
+    with threadpool_limits(threads, user_api="openmp"):
+        if pipeline.task == "regression":
+            return np.asarray(HistGradientBoostingRegressor(**options).fit(inputs, label).predict(held_inputs))
+        scores = HistGradientBoostingClassifier(**options).fit(inputs, label).predict_proba(held_inputs)
+    return np.asarray(scores[:, 1] if pipeline.task == "binary" else scores)
 
 
 def _classes(pipeline: Pipeline, learned: pl.DataFrame) -> tuple[Any, ...]:
@@ -107,7 +125,6 @@ def _encode(
     Codes are the rank of a category's frequency in the training rows. Categories past MOST_CATEGORIES share the last
     code; one that training never saw has that code too where there is one, or else counts as missing.
     """
-    import numpy as np
     import polars as pl
 
     frames = [learned, held]
