@@ -22,6 +22,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandera.polars as pa
@@ -53,12 +54,13 @@ class Ten(pa.DataFrameModel):
     note: str = pa.Field(nullable=True)
 
     @pa.dataframe_check
+    @classmethod
     def departs_before_it_arrives(cls, data: PolarsData) -> pl.LazyFrame:
         """The rule across columns."""
         return data.lazyframe.select(pl.col("departs") <= pl.col("arrives"))
 
 
-def by_hand(path: Path, engine: str) -> int:
+def by_hand(path: Path, engine: Literal["in-memory", "streaming"]) -> int:
     """The same checks in one query; how many rows it saw. Raises AssertionError when any is broken."""
     c = pl.col
     scan = pl.scan_parquet(path)
@@ -84,7 +86,7 @@ def by_hand(path: Path, engine: str) -> int:
         )
         .collect(engine=engine)
         .row(0, named=True)
-    )  # type: ignore[call-overload]
+    )
     rows = int(row.pop("rows"))
     assert row.pop("distinct") == rows
     assert not any(row.values()), row
@@ -121,7 +123,7 @@ def part(start: int, rows: int) -> pl.DataFrame:
 
 def make(folder: Path, rows: int) -> tuple[Path, int]:
     """The batch in row groups, and how many bytes it takes in memory, as polars holds it."""
-    path, size = folder / "groups.parquet", 0
+    path, size = folder / "groups.parquet", 0.0
     writer = None
     for start in range(0, rows, GENERATED_AT_ONCE):
         frame = part(start, min(GENERATED_AT_ONCE, rows - start))
@@ -131,7 +133,7 @@ def make(folder: Path, rows: int) -> tuple[Path, int]:
         writer.write_table(table)
     assert writer is not None
     writer.close()
-    return path, size
+    return path, int(size)
 
 
 def speed(path: Path, folder: Path, rounds: int) -> None:

@@ -75,10 +75,10 @@ class _Gate:
     def __init__(
         self, path: Path, feed: Source | Reference, memory: int, out: Path | None, tally: Tally, cleanup: ExitStack
     ) -> None:
-        # polars and pyarrow take some 70 MiB of their own; a chunk is held several times over while it is looked at.
-        self._memory = max(memory // 4, memory - (80 << 20))
+        # polars and pyarrow take some 100 MiB of their own; a chunk is held several times over while it is looked at.
+        self._memory = max(memory // 8, memory - (110 << 20))
         self._feed, self._out, self._tally, self._cleanup = feed, out, tally, cleanup
-        self._chunks = open_chunks(path, feed.format, self._memory // 20)
+        self._chunks = open_chunks(path, feed.format, self._memory // 8)
         self._typed: dict[str, pl.DataType] = {}
         columns = self._chunks.columns
         if not isinstance(self._chunks, ParquetChunks):
@@ -294,7 +294,7 @@ class _Gate:
     def _watches(self) -> list[KeyWatch]:
         folder = self._out.parent if self._out is not None else Path(tempfile.gettempdir())
         keys = self._plan.keys
-        return [KeyWatch(key, self._memory // 4 // len(keys), folder) for key in keys]
+        return [KeyWatch(key, self._memory // 3 // len(keys), folder) for key in keys]
 
     def _writer(self) -> CanonicalWriter | None:
         out = self._out
@@ -302,7 +302,7 @@ class _Gate:
             if not self._plan.whole:
                 return None
             out = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="gate-"))) / "batch.parquet"
-        return self._cleanup.enter_context(CanonicalWriter(out, self._plan.columns, self._memory // 20))
+        return self._cleanup.enter_context(CanonicalWriter(out, self._plan.columns, self._memory // 8))
 
 
 _CHECK_CRASHES = (Exception, pl.exceptions.PanicException)
