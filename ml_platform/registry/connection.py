@@ -63,7 +63,7 @@ class Connection:
             with _alone(database):
                 self.client = self.call("open the tracking database", self._open)
         else:
-            self.client = self._open()
+            self.client = self.call("make a client", self._open)
         self.artifact_location = _as_uri(artifact_location)
 
     def _open(self) -> Any:
@@ -152,8 +152,17 @@ class Connection:
 @contextlib.contextmanager
 def _alone(database: Path) -> Iterator[None]:
     """Make the database's folder, and let one process at a time make its tables."""
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with (database.parent / f".{database.name}.lock").open("w") as lock:
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        lock_file = (database.parent / f".{database.name}.lock").open("w")
+    except OSError as error:
+        raise RegistryError(
+            "There is no place for MLflow's database.",
+            where=database,
+            got=error,
+            fix="make the folder writable, or name another with ML_PLATFORM_HOME or ML_PLATFORM_MLFLOW",
+        ) from error
+    with lock_file as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file is closed, even by a kill
         yield
 
@@ -166,17 +175,21 @@ def _as_uri(location: str) -> str:
 
 
 def _known(error: Exception) -> bool:
-    """Whether it comes from MLflow or from the network, and so is no fault of ours."""
+    """Whether it comes from MLflow, its database or the network, and so is no fault of ours."""
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
 
-    return isinstance(error, MlflowException | RequestException)
+    return isinstance(error, MlflowException | RequestException | SQLAlchemyError)
 
 
 def _may_pass(error: Exception) -> bool:
     from mlflow.exceptions import MlflowException
     from requests.exceptions import HTTPError
+    from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+    if isinstance(error, SQLAlchemyError):
+        return isinstance(error, OperationalError)
     if isinstance(error, MlflowException):
         return error.error_code in _PASSING
     if isinstance(error, HTTPError) and error.response is not None:

@@ -189,6 +189,13 @@ def test_a_deleted_experiment_says_how_to_restore_it(mlflow):
         pass
 
 
+def test_a_database_that_is_none_or_has_no_place_is_named(tmp_path):
+    (tmp_path / "file").write_text("this is no database" * 100)
+    for path, message in ((tmp_path / "file", "not a database"), (tmp_path / "file" / "mlflow.db", "no place for")):
+        with pytest.raises(RegistryError, match=message):
+            MlflowResource(tracking_uri=f"sqlite:///{path}").connection()
+
+
 def test_loading_definitions_imports_no_mlflow():
     code = "import sys, ml_platform.registry.tracking; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
