@@ -1,7 +1,7 @@
 """The flights from an empty home to a registered model: how long each stage takes, and the memory of all processes.
 
 `ml-platform land` and `ml-platform run` as `make run` calls them, in a fresh home; memory is the sum of the
-proportional set sizes (PSS: shared pages counted once) of the process and all that it started, looked at twice a second.
+proportional set sizes (PSS: shared pages counted once) of the process and all it started, looked at twice a second.
 Idle time is wall time in which no more than a tenth of one core was used. Wanted: a peak under 4 GiB, nothing idle.
 
     python -m benchmarks.run [--rounds N]

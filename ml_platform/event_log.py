@@ -26,8 +26,6 @@ OPEN_SHARDS = 8
 class EventLog(SqliteEventLogStorage):
     """The same files as Dagster's own `SqliteEventLogStorage`: either can take over from the other."""
 
-    _engines: dict[str, sa.Engine]
-
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> EventLog:
         """What Dagster calls with the block of dagster.yaml."""
@@ -45,7 +43,7 @@ class EventLog(SqliteEventLogStorage):
 
     def _engine(self, shard: str) -> sa.Engine:
         """The shard's engine: one connection, used under the lock. The oldest run's makes room for a new one."""
-        engines = self.__dict__.setdefault("_engines", {})
+        engines: dict[str, sa.Engine] = self.__dict__.setdefault("_engines", {})
         if shard not in engines:
             runs = [name for name in engines if name != "index"]
             if len(runs) >= OPEN_SHARDS:

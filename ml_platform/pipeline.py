@@ -7,25 +7,35 @@ typing error is caught when the pipeline is defined and not after five hours.
 
 from __future__ import annotations
 
-import ast
-import datetime as dt
-import functools
-import importlib
-import importlib.util
 import re
-import zoneinfo
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
+from ml_platform.batches import DailyBatches, NamedBatches, Split
 from ml_platform.errors import DeclarationError
+from ml_platform.naming import check_named, texts_of
+
+__all__ = [
+    "BATCH_COLUMN",
+    "METRICS",
+    "DailyBatches",
+    "Features",
+    "Format",
+    "MetricGate",
+    "NamedBatches",
+    "Pipeline",
+    "Recipe",
+    "Reference",
+    "Source",
+    "Split",
+    "Task",
+]
 
 Task = Literal["binary", "multiclass", "regression"]
 Format = Literal["parquet", "csv"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_BATCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 BATCH_COLUMN = "batch"
 """In every frame that a feature function sees and returns: the batch that a row is computed for."""
@@ -62,56 +72,6 @@ class Reference:
 
     def __post_init__(self) -> None:
         _check_feed("Reference", self.name, self.schema, self.format)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DailyBatches:
-    """One batch a day, named by its ISO date in `timezone`. `end` is the last day, included; None means open-ended."""
-
-    start: str
-    end: str | None = None
-    timezone: str = "UTC"
-
-    def __post_init__(self) -> None:
-        where = "DailyBatches"
-        for value in filter(None, (self.start, self.end)):
-            if not self.is_name(value):
-                raise DeclarationError("A day must be an ISO date.", where=where, got=value, fix="write 2013-01-31")
-        if self.end is not None and self.end < self.start:
-            raise DeclarationError("The last day is before the first.", where=where, got=f"{self.start}..{self.end}")
-        try:
-            zoneinfo.ZoneInfo(self.timezone)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
-            raise DeclarationError("Unknown time zone.", where=where, got=self.timezone) from error
-
-    @staticmethod
-    def is_name(name: str) -> bool:
-        """Whether `name` is an ISO date written in full."""
-        try:
-            return dt.date.fromisoformat(name).isoformat() == name
-        except ValueError:
-            return False
-
-    def accepts(self, name: str) -> bool:
-        """Whether `name` is a day of this pipeline."""
-        return self.is_name(name) and self.start <= name and (self.end is None or name <= self.end)
-
-    def describe(self) -> str:
-        """The names that are accepted, in words."""
-        return f"one day from {self.start} to {self.end or 'today'} (YYYY-MM-DD)"
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamedBatches:
-    """Batches with names of the team's own, ordered by name. A name has letters, digits, dot, dash and underscore."""
-
-    def accepts(self, name: str) -> bool:
-        """Whether `name` can name a batch: it can never leave its folder."""
-        return _BATCH_NAME.fullmatch(name) is not None and ".." not in name
-
-    def describe(self) -> str:
-        """The names that are accepted, in words."""
-        return "up to 100 letters, digits, dots, dashes and underscores, beginning with a letter or digit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,52 +170,6 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split:
-    """Which batches are learned from and which are held out, by name order: the holdout is always later.
-
-    Use `Split.between` for fixed bounds and `Split.rolling` for a window that moves with the data.
-    """
-
-    train: tuple[str, str] | None = None
-    holdout: tuple[str, str] | None = None
-    train_batches: int | None = None
-    holdout_batches: int | None = None
-
-    @classmethod
-    def between(cls, *, train: tuple[str, str], holdout: tuple[str, str]) -> Split:
-        """From the first to the last batch named, both included."""
-        for name, (first, last) in (("train", train), ("holdout", holdout)):
-            if first > last:
-                raise DeclarationError("A split's first batch is after its last.", where=f"Split.{name}", got=(first, last))
-        if holdout[0] <= train[1]:
-            raise DeclarationError(
-                "The holdout overlaps the training window, or comes before it.",
-                where="Split",
-                got=f"train {train[0]}..{train[1]}, holdout {holdout[0]}..{holdout[1]}",
-                fix="let the holdout begin after the last training batch",
-            )
-        return cls(train=train, holdout=holdout)
-
-    @classmethod
-    def rolling(cls, *, train: int | None = None, holdout: int) -> Split:
-        """The last `holdout` accepted batches are held out; the `train` before them (all, when None) are learned from."""
-        if holdout < 1 or (train is not None and train < 1):
-            raise DeclarationError("A rolling split counts batches, from 1.", where="Split", got=(train, holdout))
-        return cls(train_batches=train, holdout_batches=holdout)
-
-    def divide(self, batches: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Divide batch names into (train, holdout), each in name order; names outside both windows are left out."""
-        names = sorted(batches)
-        if self.train and self.holdout:
-            first, last = self.train
-            holdout_first, holdout_last = self.holdout
-            return [n for n in names if first <= n <= last], [n for n in names if holdout_first <= n <= holdout_last]
-        assert self.holdout_batches is not None
-        train, holdout = names[: -self.holdout_batches], names[-self.holdout_batches :]
-        return train if self.train_batches is None else train[-self.train_batches :], holdout
-
-
-@dataclass(frozen=True, kw_only=True)
 class MetricGate:
     """A bound on one of evaluation's metrics; a model outside it is not registered."""
 
@@ -265,7 +179,9 @@ class MetricGate:
 
     def __post_init__(self) -> None:
         if (self.at_least is None) == (self.at_most is None):
-            raise DeclarationError("A metric gate has one bound: at_least or at_most.", where=f"MetricGate {self.metric}")
+            raise DeclarationError(
+                "A metric gate has one bound: at_least or at_most.", where=f"MetricGate {self.metric}"
+            )
 
     def passes(self, value: float) -> bool:
         """Whether `value` is inside the bound. Not-a-number never is."""
@@ -301,7 +217,7 @@ class Pipeline:
         recipe: what to train.
         split: which batches train, which are held out.
         gates: bounds on the holdout's metrics.
-        leakage_limit: how well one feature alone may separate the label, from 0 (not at all) to 1 (perfectly).
+        leakage_limit: how well one feature alone may separate the label, from 0.5 (it guesses) to 1 (perfectly).
         sample_data: "module:function" yielding `(feed name, batch name or None, pyarrow.Table)`, what
             `ml-platform land NAME` puts into the landing place.
         tags: shown on every asset.
@@ -328,7 +244,7 @@ class Pipeline:
         _check_identifier("Pipeline", self.name)
         if not self.sources:
             raise DeclarationError("A pipeline needs at least one source.", where=where)
-        feeds = [feed.name for feed in (*self.sources, *self.references)]
+        feeds = [*(source.name for source in self.sources), *(reference.name for reference in self.references)]
         if twice := sorted({n for n in feeds if feeds.count(n) > 1}):
             raise DeclarationError("Two sources or references have one name.", where=where, got=", ".join(twice))
         if reserved := sorted(set(feeds) & RESERVED_NAMES):
@@ -377,7 +293,7 @@ class Pipeline:
     def _check_label(self, where: str) -> None:
         """The feature function's module must at least mention the label, or nothing can compute it."""
         module = self.features.function.partition(":")[0]
-        if self.label not in _string_constants(module):
+        if self.label not in texts_of(module):
             raise DeclarationError(
                 "The feature function never names the label.",
                 where=f"{where}, {self.features.function}",
@@ -405,37 +321,6 @@ RESERVED_NAMES = frozenset(
 )
 
 
-def load_named(name: str) -> Any:
-    """Import and return what a "module:attribute" names."""
-    module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def check_named(where: str, name: str) -> None:
-    """Check, without importing it, that "module:attribute" exists.
-
-    Raises:
-        DeclarationError: it is written wrongly, there is no such module, or nothing of that name at its top level.
-    """
-    module, colon, attribute = name.partition(":")
-    if not (colon and module and attribute.isidentifier()):
-        raise DeclarationError("Not of the form module:attribute.", where=where, got=name, fix="write package.module:name")
-    path = module_path(module)
-    if path is None:
-        raise DeclarationError("There is no such module.", where=where, got=module, fix="check the spelling")
-    if attribute not in _top_level_names(path):
-        raise DeclarationError("The module defines nothing of that name.", where=f"{where}, {path}", got=attribute)
-
-
-def module_path(module: str) -> Path | None:
-    """The source file of a module, found without running it or its siblings; None where there is none."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ModuleNotFoundError, ValueError):
-        return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
-
-
 def _check_feed(kind: str, name: str, schema: str, format_: str) -> None:
     _check_identifier(kind, name)
     check_named(f"{kind} {name!r}, schema", schema)
@@ -450,28 +335,3 @@ def _check_identifier(kind: str, name: str) -> None:
             where=kind,
             got=repr(name),
         )
-
-
-@functools.cache
-def _parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), filename=str(path))
-
-
-def _top_level_names(path: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(_parse(path)):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        elif isinstance(node, ast.ImportFrom | ast.Import):
-            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
-    return names
-
-
-def _string_constants(module: str) -> set[str]:
-    path = module_path(module)
-    assert path is not None, module
-    nodes = list(ast.walk(_parse(path)))
-    texts = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-    return texts | {n.arg for n in nodes if isinstance(n, ast.keyword) and n.arg}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ml_platform.pipeline import Pipeline, load_named
+from ml_platform.naming import load_named
+from ml_platform.pipeline import Pipeline
 from ml_platform.settings import Settings
 
 if TYPE_CHECKING:

@@ -110,7 +110,7 @@ def _put_samples(landing: Landing, pipeline: Pipeline) -> tuple[int, int]:
 
     from ml_platform.cli import common
     from ml_platform.landing import REFERENCES
-    from ml_platform.pipeline import load_named
+    from ml_platform.naming import load_named
 
     if pipeline.sample_data is None:
         raise LandingError(

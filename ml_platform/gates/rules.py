@@ -23,7 +23,7 @@ from pandera.errors import SchemaErrorReason, SchemaErrors
 from ml_platform.errors import DeclarationError
 from ml_platform.gates.expressions import Rule, WholeCheck, built_in, sort_in
 from ml_platform.gates.report import BrokenRule
-from ml_platform.pipeline import load_named
+from ml_platform.naming import load_named
 
 COLUMN_CODES = {
     SchemaErrorReason.COLUMN_NOT_IN_SCHEMA,

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from ml_platform.errors import FeatureError, PlatformError
-from ml_platform.pipeline import BATCH_COLUMN, Pipeline, load_named
+from ml_platform.naming import load_named
+from ml_platform.pipeline import BATCH_COLUMN, Pipeline
 from ml_platform.stages.feature_checks import check_alone, conform
 from ml_platform.stages.feature_frames import Files, link_references, link_sources, read_references, read_sources
 

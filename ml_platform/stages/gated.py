@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,25 +13,14 @@ from ml_platform.stages.stage import Check, CheckResult
 if TYPE_CHECKING:
     from ml_platform.pipeline import Reference, Source
 
-_QUESTIONS: Mapping[str, str] = {
-    "readable": "Is every file complete and of its declared format?",
-    "columns": "Are all declared columns there, and no undeclared ones where the schema is strict?",
-    "types": "Has every column its declared type?",
-    "nulls": "Are values present where the schema demands them?",
-    "values": "Do values lie in their declared ranges and sets?",
-    "unique": "Are keys unique over the whole batch?",
-    "rules": "Do the rules that span columns hold?",
-    "rows": "Are there rows at all?",
-}
-
 
 def gate_checks() -> tuple[Check, ...]:
     """One asset check for each family of rules."""
-    return tuple(Check(name=name, description=_QUESTIONS.get(name, f"Do the {name} hold?")) for name in FAMILIES)
+    return tuple(Check(name=name, description=holds) for name, holds in FAMILIES.items())
 
 
 def check_feeds(
-    feeds: Sequence[Source | Reference], landed: Mapping[str, Path], out: Path, memory_mib: int
+    feeds: Sequence[Source | Reference], landed: Mapping[str, Path], out: Path, memory_mib: int, batch: str = ""
 ) -> tuple[dict[str, GateReport], dict[str, Path]]:
     """Check each feed's file. Returns the reports and, by name, the canonical Parquet files of accepted feeds."""
     from ml_platform.gates.schema import check
@@ -39,7 +29,7 @@ def check_feeds(
     files: dict[str, Path] = {}
     for feed in feeds:
         target = out / f"{feed.name}.parquet"
-        reports[feed.name] = check(landed[feed.name], feed, memory_mib=memory_mib, out=target)
+        reports[feed.name] = check(landed[feed.name], feed, memory_mib=memory_mib, out=target, batch=batch)
         if reports[feed.name].accepted:
             files[f"{feed.name}.parquet"] = target
     return reports, files
@@ -51,23 +41,28 @@ def check_results(reports: Mapping[str, GateReport]) -> list[CheckResult]:
 
 
 def _family(name: str, reports: Mapping[str, GateReport]) -> CheckResult:
-    per_feed = {feed: next(f for f in report.families if f.name == name) for feed, report in reports.items()}
+    per_feed = {feed: report.family(name) for feed, report in reports.items()}
     failed = {feed: family for feed, family in per_feed.items() if not family.passed}
     metadata: dict[str, Any] = {
         "feeds": [
-            {"feed": feed, "passed": f.passed, "failures": f.failures, "checked": f.checked, "fraction": f.fraction}
+            {"feed": feed, "status": f.status, "failures": f.failures, "checked": f.checked, "fraction": f.fraction}
             for feed, f in per_feed.items()
         ]
     }
     for feed, family in failed.items():
         if family.cases:
-            metadata[f"failing rows of {feed}"] = [dict(case) for case in family.cases]
+            metadata[f"failing rows of {feed}"] = [_flat(case) for case in family.cases]
     return CheckResult(
         name=name,
         passed=not failed,
         description="; ".join(f"{feed}: {family.message}" for feed, family in failed.items()),
         metadata=metadata,
     )
+
+
+def _flat(case: Mapping[str, Any]) -> dict[str, Any]:
+    """A failing row as one line of a table."""
+    return {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in case.items()}
 
 
 def reason_of(reports: Mapping[str, GateReport]) -> str:

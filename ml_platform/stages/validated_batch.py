@@ -62,7 +62,9 @@ class ValidatedBatch(Stage):
             landed = {s.name: bench.store.path(raw.file(file_name(s))) for s in self.pipeline.sources}
             out = bench.scratch / short_hash(work.batch)
             out.mkdir()
-            checked[work.batch] = gated.check_feeds(self.pipeline.sources, landed, out, bench.settings.gate_memory)
+            checked[work.batch] = gated.check_feeds(
+                self.pipeline.sources, landed, out, bench.settings.gate_memory, work.batch
+            )
         versions = content_versions(
             {f"{batch}/{name}": [path] for batch, (_, files) in checked.items() for name, path in files.items()}
         )

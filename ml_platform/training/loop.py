@@ -13,7 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ml_platform.errors import TrainingError
-from ml_platform.pipeline import Recipe, Task, load_named
+from ml_platform.naming import load_named
+from ml_platform.pipeline import Recipe, Task
 from ml_platform.training.loader import Cuts, Loader
 
 Report = Callable[[dict[str, Any]], None]

@@ -25,7 +25,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from ml_platform.errors import TrainingError
-from ml_platform.pipeline import load_named
+from ml_platform.naming import load_named
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.model_inputs import ModelInputs
 from ml_platform.training.preprocessing import Preprocessing

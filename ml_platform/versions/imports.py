@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ml_platform.errors import DeclarationError
 
-_WORDS_ONLY = frozenset({"ml_platform.errors"})
-"""Modules that hold texts for people: they cannot change a result."""
+_WORDS_ONLY = frozenset({"ml_platform.batches", "ml_platform.errors", "ml_platform.naming", "ml_platform.pipeline"})
+"""Modules that cannot change a result by themselves: texts for people, and the form of declarations, whose values the
+stages that read them count among their parameters."""
 
 
 @dataclass(frozen=True)
