@@ -32,7 +32,6 @@ HEAVY = (
     "pandas",
     "s3fs",
     "kubernetes",
-    "py4j.java_gateway",
 )
 
 
