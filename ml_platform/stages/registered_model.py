@@ -19,6 +19,7 @@ from ml_platform.versions.fingerprint import short_hash
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from dagster import MetadataValue
 
     from ml_platform.registry.models import RegisteredVersion
     from ml_platform.stages.chain import Chain
@@ -62,9 +63,9 @@ class RegisteredModel(Stage):
         (work,) = works
         failed = failed_gates(work.manifests["evaluation"])
         check = CheckResult(name=GATES_PASSED, passed=not failed, description="; ".join(failed))
-        version = self._register(bench, work.manifests, register=not failed)
+        version, page = self._register(bench, work.manifests, register=not failed)
         record = bench.scratch / RECORD_FILE
-        facts = _facts(version) if version else {}
+        facts = {"mlflow": page, **(_facts(version) if version else {})}
         record.write_text(json.dumps(facts, indent=1, sort_keys=True))
         yield Outcome(
             batch=UNPARTITIONED,
@@ -80,8 +81,14 @@ class RegisteredModel(Stage):
         """Back at an earlier model: its version is there, and the alias must point at it again."""
         self._register(bench, bench.chain.input_manifests(work.inputs), register=True)
 
-    def _register(self, bench: Bench, inputs: Mapping[str, Manifest], *, register: bool) -> RegisteredVersion | None:
-        """Log all there is to know into the model's MLflow run; then register it. Doing it again changes nothing."""
+    def _register(
+        self, bench: Bench, inputs: Mapping[str, Manifest], *, register: bool
+    ) -> tuple[RegisteredVersion | None, str]:
+        """Log all there is to know into the model's MLflow run; then register it. Doing it again changes nothing.
+
+        Returns:
+            The version, None where it was not to be registered; and where the run can be seen.
+        """
         trained, evaluation = inputs["trained_model"], inputs["evaluation"]
         training_set = bench.chain.lookup("training_set", [bench.chain.published.fingerprint("training_set") or ""])
         with bench.mlflow.tracked_run(
@@ -97,10 +104,10 @@ class RegisteredModel(Stage):
             plots = plots_of(evaluation)
             run.log_artifacts({name: bench.store.read_bytes(file) for name, file in plots.items()})
             if not register:
-                return None
+                return None, run.describe()
             from ml_platform.registry.models import register as register_version
 
-            return register_version(
+            version = register_version(
                 self.pipeline,
                 model_folder(bench.store, trained, bench.scratch / f"model-{trained.fingerprint}"),
                 connection=run.connection,
@@ -116,6 +123,7 @@ class RegisteredModel(Stage):
                     "ml_platform.dagster_run": bench.run_id,
                 },
             )
+            return version, run.describe()
 
     def _example(self, bench: Bench, training_set: Manifest) -> pa.Table:
         import pyarrow as pa
@@ -130,7 +138,8 @@ class RegisteredModel(Stage):
     def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
         facts = manifest.facts
         shown = {"model": facts["uri"], "version": facts["version"], "aliases": ", ".join(facts["aliases"])}
-        return {**shown, "mlflow run": facts["run_id"], "load it with": f"mlflow.pyfunc.load_model({facts['uri']!r})"}
+        load = f"mlflow.pyfunc.load_model('models:/{facts['name']}@champion')"
+        return {**shown, "mlflow run": mlflow_link(facts["mlflow"]), "load it with": load}
 
 
 def _facts(version: RegisteredVersion) -> dict[str, Any]:
@@ -141,6 +150,13 @@ def _facts(version: RegisteredVersion) -> dict[str, Any]:
         "aliases": list(version.aliases),
         "run_id": version.run_id,
     }
+
+
+def mlflow_link(page: str) -> MetadataValue:
+    """Where an MLflow run can be seen: a link, or the command that shows it."""
+    import dagster as dg
+
+    return dg.MetadataValue.url(page) if page.startswith("http") else dg.MetadataValue.text(page)
 
 
 def run_name(pipeline: str, fingerprint: str) -> str:

@@ -70,7 +70,7 @@ class TrainedModel(Stage):
             memory_mib=bench.settings.training_memory,
             device=bench.settings.device,
         )
-        folder = self._train(bench, work, job)
+        folder, page = self._train(bench, work, job)
         history = json.loads((folder / HISTORY).read_text())
         files = {name: folder / name for name in (*FILES, RESULT)}
         files[LOSS_PLOT] = bench.scratch / LOSS_PLOT
@@ -80,13 +80,16 @@ class TrainedModel(Stage):
             batch=UNPARTITIONED,
             data_version=short_hash({name: hashes[name] for name in CONTENT}),
             files=files,
-            facts={"history": history, "processes": self.pipeline.recipe.processes},
+            facts={"history": history, "mlflow": page},
         )
 
-    def _train(self, bench: Bench, work: Work, job: TrainingJob) -> Path:
+    def _train(self, bench: Bench, work: Work, job: TrainingJob) -> tuple[Path, str]:
         """Start the job or join the one that runs, and follow it until it has ended.
 
         The job starts first and MLflow, which takes seconds to import, meets it on the way.
+
+        Returns:
+            A copy of the model folder, and where its MLflow run can be seen.
         """
         import dagster as dg
 
@@ -129,7 +132,8 @@ class TrainedModel(Stage):
             )
             follower.drain(session.get_custom_messages())
         # Copies: the job's folder stays whole until the artifact is committed, so a kill in between loses nothing.
-        return Path(shutil.copytree(result.folder, bench.scratch / "model"))
+        folder = Path(shutil.copytree(result.folder, bench.scratch / "model"))
+        return folder, follower.run.describe() if follower.run else ""
 
     def committed(self, bench: Bench, work: Work) -> None:
         bench.launcher.remove(work.fingerprint)
@@ -139,13 +143,16 @@ class TrainedModel(Stage):
 
         from ml_platform.evaluation.plots import markdown
         from ml_platform.stages.publish import table
+        from ml_platform.stages.registered_model import mlflow_link
 
         history = manifest.facts["history"]
         return {
             "loss": dg.MetadataValue.md(markdown(chain.store.read_bytes(manifest.file(LOSS_PLOT)), "loss curve")),
             "epochs": table(history["epochs"]),
+            "ranks": table(history["resources"]),
             "final train loss": history["epochs"][-1]["train_loss"],
             "weights": manifest.file("weights.safetensors").sha256,
+            "mlflow run": mlflow_link(manifest.facts["mlflow"]),
         }
 
 
