@@ -29,7 +29,7 @@ _ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_UV_AUTO_DETECT": "false",  # it would take requirements from a lock file in whatever folder this runs
     "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # `Connection.call` is what retries, and says so
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # helps files on their way; `Connection.call` is what retries
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "GIT_PYTHON_REFRESH": "quiet",
 }
@@ -112,6 +112,20 @@ class Connection:
                 _log.warning("MLflow could not %s, trying again in %.1f s: %s", what, pause, _short(error))
                 time.sleep(pause)
                 wait = min(2 * wait, 10.0)
+
+    def remove(self, what: str, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """`call` of something that removes: what is gone already, perhaps by a call whose answer was lost, is fine."""
+
+        def unless_gone() -> None:
+            from mlflow.exceptions import MlflowException
+
+            try:
+                function(*args, **kwargs)
+            except MlflowException as error:
+                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    raise
+
+        self.call(what, unless_gone)
 
     def experiment(self, name: str) -> str:
         """The id of the experiment of that name, made when there is none.

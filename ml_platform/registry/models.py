@@ -159,7 +159,7 @@ def _condemn(connection: Connection, version: Any, wrong: str) -> None:
     client, name, number = connection.client, version.name, version.version
     _log.warning("Version %s of %s is damaged and will be replaced: %s", number, name, wrong)
     for alias in connection.call("read the version", client.get_model_version, name, number).aliases:
-        connection.call("remove an alias", client.delete_registered_model_alias, name, alias)
+        connection.remove("remove an alias", client.delete_registered_model_alias, name, alias)
     connection.call("mark a damaged version", client.set_model_version_tag, name, number, DAMAGED_TAG, wrong)
 
 
@@ -198,9 +198,8 @@ def _ensure_version(
     made = connection.call("create a version", find_or_create)
     first = _versions(connection, name, data_version)[0]
     if first.version != made.version:
-        connection.call("remove a doubled version", client.delete_model_version, name, made.version)
-        return first, False
-    return made, True
+        connection.remove("remove a doubled version", client.delete_model_version, name, made.version)
+    return first, first.source == source
 
 
 def _of(name: str, data_version: str) -> str:
@@ -235,7 +234,7 @@ def _point(connection: Connection, name: str, version: str, promote: bool) -> No
         if standing != version:
             connection.call("set an alias", client.set_registered_model_alias, name, CHAMPION, version)
         if _by_alias(connection, name, CHALLENGER) == version:
-            connection.call("remove an alias", client.delete_registered_model_alias, name, CHALLENGER)
+            connection.remove("remove an alias", client.delete_registered_model_alias, name, CHALLENGER)
     elif standing != version:
         connection.call("set an alias", client.set_registered_model_alias, name, CHALLENGER, version)
 

@@ -184,15 +184,20 @@ class TrackedRun:
 
 def find_run(connection: Connection, experiment_id: str, fingerprint: str) -> str | None:
     """The id of the run tracked for a fingerprint: the oldest, should two processes have made one each."""
-    runs = connection.call(
+    runs = _runs(connection, experiment_id, fingerprint)
+    return str(runs[0].info.run_id) if runs else None
+
+
+def _runs(connection: Connection, experiment_id: str, fingerprint: str) -> list[Any]:
+    found = connection.call(
         "search runs",
         connection.client.search_runs,
         [experiment_id],
         filter_string=f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'",
         order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
-        max_results=1,
+        max_results=100,
     )
-    return str(runs[0].info.run_id) if runs else None
+    return list(found)
 
 
 def _find_or_create(connection: Connection, experiment_id: str, fingerprint: str, run_name: str) -> str:
@@ -206,11 +211,12 @@ def _find_or_create(connection: Connection, experiment_id: str, fingerprint: str
         run_name=run_name,
         tags={FINGERPRINT_TAG: fingerprint},
     )
-    standing = find_run(connection, experiment_id, fingerprint)
-    if standing and standing != made.info.run_id:
-        connection.call("remove a doubled run", connection.client.delete_run, made.info.run_id)
-        return standing
-    return str(made.info.run_id)
+    standing, *others = _runs(connection, experiment_id, fingerprint)
+    for run in others:
+        # Asked again after its answer got lost, MLflow makes two, which began in the same millisecond.
+        if run.info.start_time == made.info.start_time:
+            connection.remove("remove a doubled run", connection.client.delete_run, run.info.run_id)
+    return str(standing.info.run_id)
 
 
 def _enter(

@@ -48,8 +48,12 @@ def ensure_upload(
         if str(logged.status) != "READY" or content_differs(expected, model_folder):
             continue
         if not difference(connection, logged.model_id, expected):
-            return str(logged.model_id)
-    return _upload(connection, pipeline, model_folder, run_id, experiment_id, data_version, input_example)
+            break
+    else:
+        logged = _upload(connection, pipeline, model_folder, run_id, experiment_id, data_version, input_example)
+    model_id = str(logged.model_id)
+    connection.call("link the model to its run", _link, connection.client, logged.source_run_id, model_id)
+    return model_id
 
 
 def _upload(
@@ -60,7 +64,8 @@ def _upload(
     experiment_id: str,
     data_version: str,
     input_example: pa.Table,
-) -> str:
+) -> Any:
+    """The logged model, once its files were read back."""
     client = connection.client
     logged = connection.call(
         "create a logged model",
@@ -87,8 +92,7 @@ def _upload(
     tags = {FILES_TAG: hashes.to_tag(expected)}
     connection.call("tag the upload", client.set_logged_model_tags, logged.model_id, tags)
     connection.call("finish the upload", client.finalize_logged_model, logged.model_id, "READY")
-    connection.call("link the model to its run", _link, client, run_id, logged.model_id)
-    return str(logged.model_id)
+    return logged
 
 
 def _save(
@@ -136,9 +140,21 @@ def _plain(table: pa.Table) -> pa.Table:
 
 
 def _link(client: Any, run_id: str, model_id: str) -> None:
+    """Show the model as its run's output. MLflow refuses to be told twice, as happens when its answer got lost."""
     from mlflow.entities import LoggedModelOutput
+    from mlflow.exceptions import MlflowException
 
-    client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+    def linked() -> bool:
+        outputs = client.get_run(run_id).outputs
+        return model_id in [output.model_id for output in (outputs.model_outputs if outputs else [])]
+
+    if linked():
+        return
+    try:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+    except MlflowException:
+        if not linked():
+            raise
 
 
 def content_differs(expected: Mapping[str, str], model_folder: Path) -> str:
