@@ -65,6 +65,8 @@ class Chain:
     landing: Landing
     digests: Digests
     published: Published
+    planning: bool = False
+    """Look at known artifacts as if they were published: to say what a run would do, without doing it."""
     _known: dict[tuple[str, str], Manifest] = field(default_factory=dict)
     _listed: dict[str, Mapping[str, LandedFile]] = field(default_factory=dict)
 
@@ -113,6 +115,8 @@ class Chain:
 
     def _archived(self, batches: Sequence[str]) -> dict[str, Manifest | str]:
         """Snapshots are named by their content alone, so what Dagster has published leads straight to them."""
+        if self.planning:
+            return {batch: self._judge(RAW_BATCH, batch, s) for batch, s in self.statuses(RAW_BATCH, batches).items()}
         code = self.stages[RAW_BATCH].version.value
         versions = self.published.versions(RAW_BATCH)
         prints = {b: fingerprint(code, {f"landing/{b}": versions[b]}) for b in batches if b in versions}
@@ -125,6 +129,8 @@ class Chain:
 
     def _settled_one(self, name: str) -> Manifest | str:
         """An unpartitioned stage's published artifact: frozen and complete, even if something newer could be built."""
+        if self.planning:
+            return self._judge(name, UNPARTITIONED, self.statuses(name)[UNPARTITIONED])
         print_ = self.published.fingerprint(name)
         manifest = self.lookup(name, [print_]).get(print_) if print_ else None
         if manifest is not None:
@@ -135,8 +141,8 @@ class Chain:
         return f"{name} has not been materialized: materialize it first"
 
     def _judge(self, name: str, batch: str, status: Status) -> Manifest | str:
-        where = f"{self.pipeline.name}/{name} of {batch}"
-        if status.state is State.FRESH:
+        where = f"{self.pipeline.name}/{name} of {batch}" if batch else f"{self.pipeline.name}/{name}"
+        if status.state is State.FRESH or (self.planning and status.state is State.KNOWN):
             assert status.manifest is not None
             return status.manifest
         if status.state is State.REJECTED:
@@ -165,7 +171,9 @@ class Chain:
         return tuple(sorted({*self.published.versions("raw_batch"), *self.landed()}))
 
     def taken(self) -> tuple[str, ...]:
-        """Every batch of which a snapshot is published, in name order."""
+        """Every batch of which a snapshot is published, in name order; when planning, also what will be taken."""
+        if self.planning:
+            return tuple(b for b, s in self.statuses(RAW_BATCH).items() if s.state is not State.BLOCKED)
         return tuple(sorted(self.published.versions(RAW_BATCH)))
 
     def landed(self) -> set[str]:

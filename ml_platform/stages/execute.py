@@ -7,8 +7,10 @@ know. One batch that fails does not stop the others.
 from __future__ import annotations
 
 import enum
+import json
 import time
 import traceback
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+CODE_FILE = "code.json"
+"""In every artifact: what its code version was made of. Equal ones are one file in the store."""
 COMMITTED_TOGETHER = 25
 """Artifacts of one chunk that share their flushes to disk. A stage whose bodies take long has chunks of one."""
 
@@ -128,7 +132,9 @@ def _commit(
 ) -> Iterator[Result]:
     """Commit outcomes together: flushing many files to disk at once costs little more than flushing one."""
     good = [outcome for outcome in outcomes if not outcome.error]
-    drafts = [(_draft(stage, bench, works[o.batch], o, seconds), o.files) for o in good]
+    code = bench.scratch / f"{uuid.uuid4().hex}.json"
+    code.write_text(json.dumps(stage.version.to_dict(), sort_keys=True, indent=1))
+    drafts = [(_draft(stage, bench, works[o.batch], o, seconds), {**o.files, CODE_FILE: code}) for o in good]
     for manifest in bench.store.commit_many(drafts):
         bench.chain.committed(manifest)
         stage.committed(bench, works[manifest.batch])

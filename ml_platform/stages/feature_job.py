@@ -37,6 +37,13 @@ SQL_SETTINGS = {
     "spark.sql.sources.partitionOverwriteMode": "STATIC",
 }
 
+# For one batch: compiling a plan and dividing it into stages costs more than running it.
+SMALL_SETTINGS = {
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.shuffle.partitions": "1",
+    "spark.sql.codegen.wholeStage": "false",
+}
+
 FILE_ROWS = 2_000_000
 """A batch of more rows is written as several files."""
 
@@ -80,7 +87,7 @@ def compute(
     try:
         source_folders = link_sources(pipeline, batches, targets=wanted, history=history, folder=inputs / "sources")
         reference_folders = link_references(references, inputs / "references")
-        with _settings(spark):
+        with _settings(spark, SQL_SETTINGS):
             frames = read_sources(spark, source_folders, lookback=pipeline.features.lookback)
             tables = read_references(spark, reference_folders)
             result = _call(spark, pipeline, frames, tables)
@@ -90,9 +97,10 @@ def compute(
             if check_isolation and len(wanted) > 1:
                 batch = _middle(files)
                 only = {name: frame.where(frame[BATCH_COLUMN] == batch) for name, frame in frames.items()}
-                lone = _call(spark, pipeline, only, tables)
-                with _explained(pipeline, [batch]):
-                    alone = lone.drop(BATCH_COLUMN).toArrow()
+                with _settings(spark, SMALL_SETTINGS):
+                    lone = _call(spark, pipeline, only, tables)
+                    with _explained(pipeline, [batch]):
+                        alone = lone.drop(BATCH_COLUMN).toArrow()
                 check_alone(files[batch], alone, batch=batch, function=pipeline.features.function)
     finally:
         shutil.rmtree(inputs, ignore_errors=True)
@@ -170,11 +178,11 @@ def _middle(files: Mapping[str, list[Path]]) -> str:
 
 
 @contextmanager
-def _settings(spark: SparkSession) -> Iterator[None]:
-    """The SQL settings that the results depend on, for a while."""
-    before = {name: spark.conf.get(name, None) for name in SQL_SETTINGS}
+def _settings(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
+    """SQL settings of the session, for a while."""
+    before = {name: spark.conf.get(name, None) for name in settings}
     try:
-        for name, value in SQL_SETTINGS.items():
+        for name, value in settings.items():
             spark.conf.set(name, value)
         yield
     finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ml_platform.errors import FeatureError
 from ml_platform.stages.shown import column_tables, sample_rows
 from ml_platform.stages.stage import Bench, Outcome, Stage, Work
-from ml_platform.store.manifest import Manifest
+from ml_platform.store.manifest import ArtifactFile, Manifest
 from ml_platform.versions.code import CodeVersion, code_version
 from ml_platform.versions.fingerprint import short_hash
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ml_platform.stages.chain import Chain
 
+PART = "part-"
 ENGINE_CODE = "ml_platform.stages.feature_job:compute"
 
 
@@ -122,7 +123,7 @@ class Features(Stage):
             yield Outcome(
                 batch=work.batch,
                 data_version=contents[work.batch].data_version,
-                files={f"part-{number:05d}.parquet": path for number, path in enumerate(paths)},
+                files={f"{PART}{number:05d}.parquet": path for number, path in enumerate(paths)},
                 facts={"rows": contents[work.batch].rows, "columns": _columns(paths[0])},
             )
 
@@ -141,8 +142,13 @@ class Features(Stage):
         return {
             "dagster/row_count": manifest.facts["rows"],
             **column_tables({"features": manifest.facts["columns"]}),
-            "sample": sample_rows(chain.store.path(manifest.files[0])),
+            "sample": sample_rows(chain.store.path(parts(manifest)[0])),
         }
+
+
+def parts(manifest: Manifest) -> list[ArtifactFile]:
+    """The Parquet files of a features artifact, in row order. There is at least one."""
+    return sorted((file for file in manifest.files if file.name.startswith(PART)), key=lambda file: file.name)
 
 
 def earlier(accepted: Sequence[str], batch: str, count: int) -> list[str]:

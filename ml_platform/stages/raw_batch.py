@@ -68,7 +68,8 @@ class RawBatch(Stage):
             yield snapshot(bench, work, landed, self.pipeline.sources)
 
     def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
-        return {"files": {file.name: f"{file.size} bytes, SHA-256 {file.sha256[:12]}" for file in manifest.files}}
+        landed = (manifest.file(file_name(source)) for source in self.pipeline.sources)
+        return {"files": {file.name: f"{file.size} bytes, SHA-256 {file.sha256[:12]}" for file in landed}}
 
 
 def snapshot(

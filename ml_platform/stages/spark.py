@@ -49,6 +49,7 @@ def spark_config(*, master: str = "local[*]", memory: str = "1g", scratch: Path)
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
         "spark.sql.session.timeZone": "UTC",
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.catalogImplementation": "in-memory",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         # A shuffle of a few megabytes needs a task a core, not 200; for larger ones adaptive execution has 32 to start

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_platform.errors import RefusedError
 from ml_platform.stages.chain import State
+from ml_platform.stages.features import parts
 from ml_platform.stages.stage import UNPARTITIONED, Bench, Check, CheckResult, Outcome, Stage, Work
 from ml_platform.store.manifest import ArtifactFile, Manifest
 from ml_platform.versions.code import CodeVersion, code_version
@@ -114,8 +114,8 @@ class TrainingSet(Stage):
         """Batches with current features, those that wait to be built, and those left out with the reason."""
         validated = chain.statuses("validated_batch", chain.taken())
         left_out = {b: s.reason for b, s in validated.items() if s.state is State.REJECTED}
-        features = chain.statuses("features", [batch for batch in validated if batch not in left_out])
-        members = {b: s.manifest for b, s in features.items() if s.state is State.FRESH and s.manifest is not None}
+        features = chain.settled("features", [batch for batch in validated if batch not in left_out])
+        members = {batch: manifest for batch, manifest in features.items() if isinstance(manifest, Manifest)}
         return members, [batch for batch in features if batch not in members], left_out
 
     def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
@@ -191,13 +191,11 @@ class TrainingSet(Stage):
 
 
 def _as_member(manifest: Manifest) -> Member:
-    if not manifest.files:
-        raise RefusedError("The features have no files.", where=f"features of {manifest.batch}")
     return Member(
         batch=manifest.batch,
         version=manifest.data_version,
         rows=manifest.facts["rows"],
-        files=tuple(sorted(manifest.files, key=lambda file: file.name)),
+        files=tuple(parts(manifest)),
     )
 
 

@@ -17,49 +17,19 @@ from ml_platform.stages import stages_of
 from ml_platform.stages.assets import build_assets
 from ml_platform.stages.resources import build_resources, chain_of, landing_of
 from ml_platform.stages.run import run_pipeline
-from ml_platform.stages.summary import RunSummary, StageSummary
+from ml_platform.stages.summary import RunSummary
 from ml_platform_tests.conftest import fresh_settings, land_samples
+from ml_platform_tests.stages.conftest import BATCH_STAGES, LOTS, WHOLE_STAGES, bodies, by_name, key
 from ml_platform_tests.tiny_pipeline.data import readings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-LOTS = [f"lot-{number:02d}" for number in range(1, 7)]
-BATCH_STAGES = ("raw_batch", "validated_batch", "features")
-WHOLE_STAGES = ("training_set", "baseline", "trained_model", "evaluation", "registered_model")
-
-
-def by_name(summary: RunSummary) -> dict[str, StageSummary]:
-    return {stage.name: stage for stage in summary.stages}
-
-
-def bodies(summary: RunSummary) -> dict[str, int]:
-    """How many bodies ran, of stages where any did."""
-    return {stage.name: stage.built + stage.failed for stage in summary.stages if stage.built + stage.failed}
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, tiny: Pipeline, spark: SparkSession) -> Settings:
-    """A home in which the samples have landed."""
-    settings = fresh_settings(tmp_path_factory.mktemp("chain") / "a home")
-    land_samples(tiny, landing_of(settings))
-    return settings
-
-
-@pytest.fixture(scope="module")
-def cold(home: Settings, tiny: Pipeline) -> RunSummary:
-    """The first run there."""
-    return run_pipeline(tiny, home)
 
 
 @pytest.fixture
 def instance(home: Settings, cold: RunSummary) -> Iterator[dg.DagsterInstance]:
     with prepare_instance(home) as instance:
         yield instance
-
-
-def key(tiny: Pipeline, stage: str) -> dg.AssetKey:
-    return dg.AssetKey([tiny.name, stage])
 
 
 def test_the_chain_ends_in_a_registered_champion(cold: RunSummary) -> None:

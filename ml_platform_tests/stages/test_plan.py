@@ -1,0 +1,75 @@
+"""What `plan` says a run would do, and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ml_platform.instance import prepare_instance
+from ml_platform.pipeline import Pipeline
+from ml_platform.settings import Settings
+from ml_platform.stages import stages_of
+from ml_platform.stages.plan import NEVER_BUILT, StagePlan, make_plan
+from ml_platform.stages.resources import chain_of, landing_of
+from ml_platform.stages.summary import RunSummary
+from ml_platform_tests.conftest import fresh_settings, land_samples
+from ml_platform_tests.stages.conftest import BATCH_STAGES, LOTS, WHOLE_STAGES
+from ml_platform_tests.tiny_pipeline.data import readings
+
+
+def plan(pipeline: Pipeline, settings: Settings) -> dict[str, StagePlan]:
+    with prepare_instance(settings) as instance:
+        chain = chain_of(stages_of(pipeline), settings, instance)
+        chain.planning = True
+        return {stage.name: stage for stage in make_plan(chain)}
+
+
+def test_of_a_fresh_home_everything_may_run(settings: Settings, tiny: Pipeline) -> None:
+    land_samples(tiny, landing_of(settings))
+    found = plan(tiny, settings)
+    assert found["raw_batch"].stale == LOTS
+    assert found["raw_batch"].causes == {NEVER_BUILT: 6}
+    assert found["validated_batch"].may == LOTS
+    assert found["features"].may == LOTS
+    assert all(found[stage].may == [""] for stage in WHOLE_STAGES)
+
+
+def test_after_a_run_nothing_is_to_do(home: Settings, cold: RunSummary, tiny: Pipeline) -> None:
+    found = plan(tiny, home)
+    assert [name for name, stage in found.items() if stage.to_do] == []
+    assert found["features"].fresh == LOTS
+
+
+def test_a_parameter_is_named_with_both_values(home: Settings, cold: RunSummary, tiny: Pipeline) -> None:
+    longer = replace(tiny, recipe=replace(tiny.recipe, epochs=13))
+    found = plan(longer, home)
+    assert found["trained_model"].causes == {"parameter recipe.epochs: 12 -> 13": 1}
+    assert found["trained_model"].seconds is not None
+    assert found["evaluation"].may == [""]
+    assert found["registered_model"].may == [""]
+    assert [stage for stage in (*BATCH_STAGES, "training_set", "baseline") if found[stage].to_do] == []
+
+
+def test_a_batch_that_landed_again_is_followed_down(home: Settings, cold: RunSummary, tiny: Pipeline) -> None:
+    landing = landing_of(home)
+    landing.put(tiny, "readings", "lot-02", readings(99), "csv")
+    try:
+        found = plan(tiny, home)
+    finally:
+        landing.put(tiny, "readings", "lot-02", readings(1), "csv")
+    assert found["raw_batch"].stale == ["lot-02"]
+    assert found["raw_batch"].causes == {"input landing changed": 1}
+    assert found["validated_batch"].may == ["lot-02"]
+    assert "lot-02" in found["features"].may
+    assert found["training_set"].may == [""]
+
+
+def test_a_colleagues_results_are_known(
+    home: Settings, cold: RunSummary, tiny: Pipeline, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = fresh_settings(tmp_path_factory.mktemp("other"), store=home.store, landing=home.landing, mlflow=home.mlflow)
+    found = plan(tiny, other)
+    assert {name for name, stage in found.items() if stage.stale or stage.may} == set()
+    assert found["features"].known == LOTS
+    assert found["registered_model"].known == [""], found
