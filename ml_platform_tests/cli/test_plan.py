@@ -1,0 +1,43 @@
+"""`plan` and `explain` on the command line: what they print, and what they end with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ml_platform_tests.cli.conftest import Command
+
+
+def test_a_plan_says_what_would_run_and_ends_with_two(command: Command, home: Path) -> None:
+    assert command("land", "tiny").code == 0
+    answer = command("plan", "tiny")
+    assert answer.code == 2
+    assert "raw_batch" in answer.out
+    assert "never built (6)" in answer.out
+
+
+def test_a_plan_of_nothing_ends_with_nought(command: Command, home: Path) -> None:
+    answer = command("plan", "tiny")
+    assert answer.code == 0
+    assert "Nothing to do" in answer.out
+
+
+def test_a_plan_for_programs_is_json(command: Command, home: Path) -> None:
+    command("land", "tiny")
+    stages = json.loads(command("plan", "tiny", "--json").out)["tiny"]
+    assert [stage["name"] for stage in stages][:3] == ["raw_batch", "validated_batch", "features"]
+    assert len(stages[0]["stale"]) == 6
+
+
+def test_explain_names_the_teams_own_module(command: Command, home: Path) -> None:
+    answer = command("explain", "tiny", "features")
+    assert answer.code == 0
+    assert "ml_platform_tests.tiny_pipeline.features" in answer.out
+    assert "pyspark" in answer.out
+    assert "lookback" in answer.out
+
+
+def test_explain_refuses_a_stage_that_there_is_not(command: Command, home: Path) -> None:
+    answer = command("explain", "tiny", "featurs")
+    assert answer.code == 2
+    assert "one of raw_batch" in answer.err
