@@ -80,6 +80,7 @@ def _plan_stage(chain: Chain, stage: Stage, plans: Mapping[str, StagePlan]) -> S
         groups.setdefault("may" if waits else status.state, []).append(batch)
     stale = groups.get(State.STALE, [])
     history = _latest(chain, stage.name) if stale else {}
+    causes = [cause for batch in stale for cause in _causes(chain, stage, statuses[batch], history.get(batch))]
     return StagePlan(
         name=stage.name,
         fresh=groups.get(State.FRESH, []),
@@ -88,9 +89,7 @@ def _plan_stage(chain: Chain, stage: Stage, plans: Mapping[str, StagePlan]) -> S
         may=groups.get("may", []),
         rejected={batch: statuses[batch].reason for batch in groups.get(State.REJECTED, [])},
         waiting={batch: statuses[batch].reason for batch in groups.get(State.BLOCKED, [])},
-        causes=Counter(
-            cause for batch in stale for cause in _causes(chain, stage, statuses[batch], history.get(batch))
-        ),
+        causes=dict(Counter(causes)),
         seconds=_estimate(history.values(), len(stale)),
     )
 
