@@ -14,10 +14,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
+from dagster._core.event_api import EventHandlerFn
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorageWatchdog
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy.pool import StaticPool
+from watchdog.events import FileSystemEvent
+from watchdog.observers import Observer
 
 OPEN_SHARDS = 8
 """One database for the index and one for each run; a webserver looks at many runs, and keeps few open."""
@@ -54,12 +58,34 @@ class EventLog(SqliteEventLogStorage):
             engines[shard] = engine
         return engines[shard]
 
+    def watch(self, run_id: str, cursor: str | None, callback: EventHandlerFn) -> None:
+        """Tell `callback` of each event as it is logged: what a run's page shows while the run goes on."""
+        observer: Any = self._obs
+        if observer is None:
+            observer = Observer()
+            observer.start()
+            self._obs = observer
+        watchdog = _Watchdog(self, run_id, callback, cursor)
+        watch = observer.schedule(watchdog, self._base_dir, recursive=True)
+        self._watchers[run_id][callback] = (watchdog, watch)
+
     def dispose(self) -> None:
         """Close all connections."""
         with self._db_lock:
             for engine in self.__dict__.pop("_engines", {}).values():
                 engine.dispose()
         super().dispose()
+
+
+class _Watchdog(SqliteEventLogStorageWatchdog):
+    """Looks at the write-ahead log too: while a connection is open, events reach the database only at checkpoints."""
+
+    def __init__(self, storage: EventLog, run_id: str, callback: EventHandlerFn, cursor: str | None) -> None:
+        super().__init__(storage, run_id, callback, cursor)
+        self._patterns = [self._log_path, f"{self._log_path}-wal"]
+
+    def on_modified(self, event: FileSystemEvent) -> None:
+        self._process_log()
 
 
 def _flush_at_checkpoints(connection: Any, _: object) -> None:
