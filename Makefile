@@ -18,7 +18,7 @@ TESTS ?= ml_platform_tests
 unexport PYTHONHOME SPARK_HOME
 # One thing after the other, also under `make -j`: Java is asked for before anything is downloaded.
 .NOTPARALLEL:
-.PHONY: help run ui test test-all lint format bench clean java python setup doctor
+.PHONY: help run ui test test-all lint format bench clean java browser python setup doctor
 
 help:
 	@echo 'make run        set up, land the flight data, train and register a model, say what came of it'
@@ -40,10 +40,10 @@ ui: java $(READY)
 doctor: $(READY)
 	@$(PY) -m ml_platform.cli doctor
 
-test: java $(READY)
+test: java browser $(READY)
 	@$(PY) -m pytest -m 'not slow' $(TESTS)
 
-test-all: java $(READY)
+test-all: java browser $(READY)
 	@$(PY) -m pytest $(TESTS)
 
 lint: $(READY)
@@ -66,6 +66,21 @@ setup: $(READY)
 
 java: python
 	@'$(PYTHON)' -I ml_platform/java.py "$$JAVA_HOME"
+
+# The browser test drives the real UI. Root on Debian, as in CI, gets the browser; others are told how.
+browser:
+	@for name in chromium chromium-browser google-chrome; do command -v "$$name" >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
+		echo 'Installing Chromium for the browser test'; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends chromium fonts-liberation; \
+	else \
+		echo 'Chromium is needed for the browser test, and was not found on the PATH.' >&2; \
+		echo '  fix: Debian, Ubuntu   sudo apt-get install -y chromium' >&2; \
+		echo '       Fedora, RHEL     sudo dnf install -y chromium' >&2; \
+		echo '       macOS            brew install --cask google-chrome, and put it on the PATH as google-chrome' >&2; \
+		exit 1; \
+	fi
 
 python:
 	@'$(PYTHON)' -c '$(FIT)' 2>/dev/null || { \
