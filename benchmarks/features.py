@@ -172,9 +172,10 @@ def in_one_session(folder: Path, rounds: int) -> None:
     share = statistics.median(part["hash"] / sum(part.values()) for part in parts[1:])
     print(f"\nours / by hand       {common.Wish(ratio, at_most=1.3)}")
     print(f"hashing / our path   {common.Wish(share, at_most=0.1)}")
+    places = [*(made["ours"] / "features").iterdir()], [*made["by hand"].glob("date=*")]
     versions = [
-        content_versions({place.name.split("=")[1]: sorted(place.glob("*.parquet")) for place in folder_.glob("*=*")})
-        for folder_ in (made["ours"] / "features", made["by hand"])
+        content_versions({place.name.removeprefix("date="): sorted(place.glob("*.parquet")) for place in days})
+        for days in places
     ]
     assert len(versions[0]) == 181
     same = sum(versions[0][day] == versions[1].get(day) for day in versions[0])

@@ -15,15 +15,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from ml_platform.errors import FeatureError, PlatformError
 from ml_platform.naming import load_named
 from ml_platform.pipeline import BATCH_COLUMN, Pipeline
 from ml_platform.stages.feature_checks import check_alone, conform
+from ml_platform.stages.feature_files import BatchFiles, cut, write_sorted
 from ml_platform.stages.feature_frames import Files, link_references, link_sources, read_references, read_sources
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
 # What the results depend on. The rest of the session's settings only make it faster or slower.
@@ -43,9 +44,6 @@ SMALL_SETTINGS = {
     "spark.sql.shuffle.partitions": "1",
     "spark.sql.codegen.wholeStage": "false",
 }
-
-FILE_ROWS = 2_000_000
-"""A batch of more rows is written as several files."""
 
 
 def compute(
@@ -82,7 +80,8 @@ def compute(
     wanted = sorted(batches if targets is None else targets)
     if not wanted:
         return {}
-    inputs, output = out / "inputs", out / "features"
+    function = pipeline.features.function
+    inputs, rows = out / "inputs", out / "rows"
     out.mkdir(parents=True, exist_ok=True)
     try:
         source_folders = link_sources(pipeline, batches, targets=wanted, history=history, folder=inputs / "sources")
@@ -92,8 +91,8 @@ def compute(
             tables = read_references(spark, reference_folders)
             result = _call(spark, pipeline, frames, tables)
             with _explained(pipeline, wanted):
-                _write(result, output)
-            files = _collect(output, wanted, result, pipeline)
+                write_sorted(result, rows)
+            files = cut(rows, out / "features", wanted=wanted, schema=_schema(result), function=function)
             if check_isolation and len(wanted) > 1:
                 batch = _middle(files)
                 only = {name: frame.where(frame[BATCH_COLUMN] == batch) for name, frame in frames.items()}
@@ -101,10 +100,11 @@ def compute(
                     lone = _call(spark, pipeline, only, tables)
                     with _explained(pipeline, [batch]):
                         alone = lone.drop(BATCH_COLUMN).toArrow()
-                check_alone(files[batch], alone, batch=batch, function=pipeline.features.function)
+                check_alone(files[batch].paths, alone, batch=batch, function=function)
     finally:
-        shutil.rmtree(inputs, ignore_errors=True)
-    return files
+        for folder in (inputs, rows):
+            shutil.rmtree(folder, ignore_errors=True)
+    return {batch: files[batch].paths for batch in wanted}
 
 
 def _call(
@@ -125,55 +125,21 @@ def _call(
     return conform(result, pipeline)
 
 
-def _write(result: DataFrame, output: Path) -> None:
-    # A batch is written by one task and in one order, so its files do not depend on how the function shuffled: what
-    # is trained on them depends on the order of rows.
-    order = [f"`{name}`" for name in (BATCH_COLUMN, *(n for n in result.columns if n != BATCH_COLUMN))]
-    ordered = result.repartition(result[BATCH_COLUMN]).sortWithinPartitions(*order)
-    writer = ordered.write.partitionBy(BATCH_COLUMN)
-    writer.options(compression="zstd", maxRecordsPerFile=FILE_ROWS).parquet(str(output))
-
-
-def _collect(output: Path, wanted: Sequence[str], result: DataFrame, pipeline: Pipeline) -> dict[str, list[Path]]:
-    """The files of every batch, an empty one where a batch has no rows."""
-    found = {
-        unquote(folder.name.removeprefix(f"{BATCH_COLUMN}=")): sorted(folder.glob("*.parquet"))
-        for folder in output.glob(f"{BATCH_COLUMN}=*")
-    }
-    if unknown := sorted(set(found) - set(wanted)):
-        names = ["null" if name == "__HIVE_DEFAULT_PARTITION__" else repr(name) for name in unknown]
-        raise FeatureError(
-            "The feature function returns rows of batches that it was not given.",
-            where=pipeline.features.function,
-            got=", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else ""),
-            fix=f"return the column `{BATCH_COLUMN}` of the frames unchanged; a right or full join can make it null",
-        )
-    for batch in wanted:
-        if batch not in found:
-            found[batch] = [_write_empty(output / f"{BATCH_COLUMN}={batch}", result)]
-    return {batch: found[batch] for batch in wanted}
-
-
-def _write_empty(folder: Path, result: DataFrame) -> Path:
-    import pyarrow.parquet as pq
+def _schema(result: DataFrame) -> pa.Schema:
+    """The columns of a batch's files; any may be null."""
+    import pyarrow as pa
     from pyspark.sql.pandas.types import to_arrow_schema
 
-    folder.mkdir(parents=True)
-    path = folder / "part-00000.zstd.parquet"
-    schema = to_arrow_schema(result.drop(BATCH_COLUMN).schema, timezone="UTC")
-    pq.write_table(schema.empty_table(), path, compression="zstd")
-    return path
+    fields = to_arrow_schema(result.drop(BATCH_COLUMN).schema, timezone="UTC")
+    return pa.schema([field.with_nullable(True).remove_metadata() for field in fields])
 
 
-def _middle(files: Mapping[str, list[Path]]) -> str:
+def _middle(files: Mapping[str, BatchFiles]) -> str:
     """A batch to check: not the first or last, where a running total over batches may be right by chance; not a large
     one, where the check would take long; and not an empty one, where there is a choice."""
-    import pyarrow.parquet as pq
-
-    rows = {batch: sum(pq.read_metadata(path).num_rows for path in paths) for batch, paths in files.items()}
-    filled = [batch for batch in sorted(rows) if rows[batch]] or sorted(rows)
-    median = sorted(rows[batch] for batch in filled)[len(filled) // 2]
-    usual = [batch for batch in filled if rows[batch] <= median]
+    filled = [batch for batch in sorted(files) if files[batch].rows] or sorted(files)
+    median = sorted(files[batch].rows for batch in filled)[len(filled) // 2]
+    usual = [batch for batch in filled if files[batch].rows <= median]
     return usual[len(usual) // 2]
 
 

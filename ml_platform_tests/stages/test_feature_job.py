@@ -16,6 +16,7 @@ import pytest
 
 from ml_platform.errors import FeatureError, PlatformError
 from ml_platform.pipeline import Features, NamedBatches, Pipeline, Recipe, Reference, Source, Split
+from ml_platform.stages import feature_files
 from ml_platform.stages.feature_job import SQL_SETTINGS, compute
 from ml_platform.versions.content import content_versions
 
@@ -137,8 +138,29 @@ def test_rows_have_one_order_however_they_lay_and_were_shuffled(spark: SparkSess
             files = stored(tmp_path / f"store{number}", {"a": rows, "b": MONDAY})
             written = compute(spark, declare("right"), files, history={}, references={}, out=tmp_path / f"out{number}")
         assert len(written["a"]) == 1
-        results.append((read(written)["a"].to_pylist(), content_versions(written)))
+        results.append((content_versions(written), [path.read_bytes() for path in written["a"]]))
     assert results[0] == results[1]
+
+
+def test_a_large_batch_has_several_files_of_equal_row_groups(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_files, "GROUP_ROWS", 10)
+    monkeypatch.setattr(feature_files, "FILE_GROUPS", 3)
+    table = sales(*((n, 1, 1.0) for n in range(64)))
+    files = stored(tmp_path / "store", {"a": MONDAY, "b": table, "c": table.slice(0, 60), "d": MONDAY})
+    written = compute(spark, declare("right"), files, history={}, references={}, out=tmp_path / "out")
+    groups = {
+        batch: [[m.row_group(i).num_rows for i in range(m.num_row_groups)] for m in map(pq.read_metadata, paths)]
+        for batch, paths in written.items()
+    }
+    assert groups == {
+        "a": [[3]],
+        "b": [[10, 10, 10], [10, 10, 10], [4]],
+        "c": [[10, 10, 10], [10, 10, 10]],
+        "d": [[3]],
+    }
+    assert read(written)["b"]["id"].to_pylist() == list(range(64))
 
 
 def test_a_batch_alone_comes_to_what_it_comes_to_among_others(
