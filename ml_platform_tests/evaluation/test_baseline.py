@@ -14,7 +14,7 @@ from ml_platform.evaluation.metrics import compute
 from ml_platform.pipeline import Features, Pipeline
 
 FEATURES = Features(
-    function="ml_platform.pipeline:load_named", numeric=("size", "age"), categorical=("maker", "place"), keys=("id",)
+    function="ml_platform.naming:load_named", numeric=("size", "age"), categorical=("maker", "place"), keys=("id",)
 )
 
 
