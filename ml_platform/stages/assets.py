@@ -91,6 +91,12 @@ def _batch_assets(stages: Mapping[str, Stage]) -> dg.AssetsDefinition:
         spark: LazyPySparkResource,
         mlflow: MlflowResource,
     ) -> Iterator[Any]:
+        if not context.selected_asset_keys:
+            raise dg.Failure(
+                "Checks are answered when a batch is materialized: they cannot be executed by themselves. Materialize "
+                "its partition: what is known of it is published again, and nothing is computed twice.",
+                allow_retries=False,
+            )
         chain = platform.chain(stages, context.instance)
         keys = list(context.partition_keys)
         with bench_of(chain, context, spark, mlflow) as bench:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.pipeline import METRICS
 from ml_platform.stages.baseline import SCORES_FILE, learning_params, settled_inputs
+from ml_platform.stages.shown import rounded
 from ml_platform.stages.stage import UNPARTITIONED, Bench, Check, CheckResult, Outcome, Stage, Work
 from ml_platform.stages.trained_model import model_folder
 from ml_platform.stages.training_set import TrainingList, load_training_list
@@ -136,16 +137,31 @@ class Evaluation(Stage):
         from ml_platform.stages.publish import table
 
         facts = manifest.facts
+        model, baseline = facts["metrics"], facts["baseline"]
         rows = [
-            {"metric": name, "model": facts["metrics"][name], "baseline": facts["baseline"].get(name)}
+            {"metric": name, "model": rounded(model[name]), "baseline": rounded(baseline.get(name))}
             for name in METRICS[self.pipeline.task]
         ]
-        shown: dict[str, Any] = {name: facts["metrics"][name] for name in METRICS[self.pipeline.task]}
-        shown |= {"holdout rows": facts["rows"], "metrics": table(rows)}
+        plots: dict[str, str] = {}
         for name, file in plots_of(manifest).items():
             title = f"plot: {Path(name).stem.replace('_', ' ')}"
-            shown[title] = dg.MetadataValue.md(markdown(chain.store.read_bytes(file), title))
-        return shown
+            plots[title] = markdown(chain.store.read_bytes(file), title)
+        shown: dict[str, Any] = {"report": dg.MetadataValue.md(_report(rows, facts["gates"], plots.values()))}
+        shown |= {row["metric"]: model[row["metric"]] for row in rows}
+        shown |= {"holdout rows": facts["rows"], "metrics": table(rows)}
+        return shown | {title: dg.MetadataValue.md(plot) for title, plot in plots.items()}
+
+
+def _report(rows: Sequence[Mapping[str, Any]], gates: Sequence[Mapping[str, Any]], plots: Iterable[str]) -> str:
+    """All there is to see on one page: Dagster shows each piece of Markdown behind a click of its own."""
+    lines = ["| metric | model | baseline |", "|---|---|---|"]
+    lines += [f"| {row['metric']} | {_figure(row['model'])} | {_figure(row['baseline'])} |" for row in rows]
+    said = [f"Gate {g['name']}: {_figure(g['value'])}, {'passed' if g['passed'] else 'MISSED'}" for g in gates]
+    return "\n\n".join(["\n".join(lines), *said, *plots])
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def plots_of(manifest: Manifest) -> dict[str, ArtifactFile]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +137,7 @@ class Publisher:
             "fingerprint": manifest.fingerprint,
             "cached": result.did is not Did.BUILT,
             "seconds": manifest.seconds,
-            "size": manifest.bytes,
+            "bytes": manifest.bytes,
         }
         if result.did is not Did.BUILT:
             shown["built_by_run"] = manifest.run_id
@@ -191,7 +192,9 @@ def table(rows: list[dict[str, Any]]) -> dg.TableMetadataValue:
 def _cell(value: Any) -> str | int | float | bool | None:
     if isinstance(value, float) and value != value:
         return "NaN"
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
 
 
 def _column_type(records: list[dict[str, Any]], name: str) -> str:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ml_platform.settings import Settings
     from ml_platform.stages.chain import Chain
 
+REPOSITORY_LABEL_TAG = ".dagster/repository"
+CODE_LOCATION = "__repository__@ml_platform"
+"""As workspace.yaml names it."""
+
 
 class _Collector:
     """Gathers what the steps of one run tell."""
@@ -85,6 +89,8 @@ def run_pipeline(
                 # A line for every event would drown the progress that the command line shows.
                 "console": "WARNING",
             },
+            # Under this job of this code location, or the UI's timeline and job pages would not know of the run.
+            tags={REPOSITORY_LABEL_TAG: CODE_LOCATION},
             raise_on_error=False,
         )
         chain = chain_of(stages, settings, instance)

@@ -25,6 +25,11 @@ def column_tables(columns: Mapping[str, Sequence[Sequence[str]]]) -> dict[str, A
     return {f"columns of {name}": schema for name, schema in schemas.items()}
 
 
+def rounded(value: Any) -> Any:
+    """Six digits of a float, for a person; the manifest has them all. Anything else as it is."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def sample_rows(path: Path, rows: int = SAMPLE_ROWS) -> dg.TableMetadataValue:
     """The first rows of a Parquet file, as a table. Reads one small batch, never the file."""
     import pyarrow.parquet as pq

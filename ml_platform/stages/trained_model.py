@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.stages.baseline import learning_params, settled_inputs
+from ml_platform.stages.shown import rounded
 from ml_platform.stages.stage import UNPARTITIONED, Bench, Outcome, Stage, Work
 from ml_platform.stages.training_set import TrainingList, load_training_list
 from ml_platform.store.manifest import Manifest
@@ -148,9 +149,9 @@ class TrainedModel(Stage):
         history = manifest.facts["history"]
         return {
             "loss": dg.MetadataValue.md(markdown(chain.store.read_bytes(manifest.file(LOSS_PLOT)), "loss curve")),
-            "epochs": table(history["epochs"]),
+            "epochs": table([{name: rounded(v) for name, v in epoch.items()} for epoch in history["epochs"]]),
             "ranks": table(history["resources"]),
-            "final train loss": history["epochs"][-1]["train_loss"],
+            "final train loss": rounded(history["epochs"][-1]["train_loss"]),
             "weights": manifest.file("weights.safetensors").sha256,
             "mlflow run": mlflow_link(manifest.facts["mlflow"]),
         }
