@@ -158,9 +158,13 @@ def in_one_session(folder: Path, rounds: int) -> None:
     parts: list[dict[str, float]] = []
     made: dict[str, Path] = {}
 
+    busy: dict[str, list[float]] = {name: [] for name in VARIANTS}
+
     def once(name: str) -> float:
         made[name] = folder / f"{name} {len(list(folder.iterdir()))}"
+        before = processor_seconds()
         seconds = VARIANTS[name](spark, folder, made[name])
+        busy[name].append(processor_seconds() - before)
         if name == "ours":
             parts.append(seconds)
         return sum(seconds.values())
@@ -168,6 +172,9 @@ def in_one_session(folder: Path, rounds: int) -> None:
     found = common.alternate({name: lambda name=name: once(name) for name in VARIANTS}, rounds=rounds)
     print("## In one warm session\n")
     print(common.ratios(found, unit="s", against="by hand"))
+    if Path("/proc").exists():
+        print("\nProcessor time, which other work on the machine disturbs less:\n")
+        print(common.ratios({name: values[1:] for name, values in busy.items()}, unit="s", against="by hand"))
     ratio = statistics.median(found["ours"]) / statistics.median(found["by hand"])
     share = statistics.median(part["hash"] / sum(part.values()) for part in parts[1:])
     print(f"\nours / by hand       {common.Wish(ratio, at_most=1.3)}")
@@ -184,8 +191,17 @@ def in_one_session(folder: Path, rounds: int) -> None:
     assert same == 181, "the two do not compute the same rows"
 
 
+def processor_seconds() -> float:
+    """Used by this process and its JVM so far; where there is no /proc, by this process."""
+    from pyspark import SparkContext
+
+    stat = Path(f"/proc/{SparkContext._gateway.proc.pid}/stat")
+    ticks = sum(map(int, stat.read_text().rpartition(")")[2].split()[11:13])) if stat.exists() else 0
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def as_processes(folder: Path, rounds: int) -> None:
-    """Both in turns as whole processes: Python, JVM, all. Also in processor time, which other work disturbs less."""
+    """Both in turns as whole processes: Python, JVM, all."""
     busy: dict[str, list[float]] = {name: [] for name in VARIANTS}
 
     def once(name: str) -> float:

@@ -146,7 +146,7 @@ class Chain:
             assert status.manifest is not None
             return status.manifest
         if status.state is State.REJECTED:
-            return f"{where} was rejected: {status.reason}. Land the batch again with good data."
+            return f"{where} was rejected: {status.reason.rstrip('.')}. Land the batch again with good data."
         if status.state is State.BLOCKED:
             return status.reason
         return f"{where} is out of date ({status.reason}): materialize it first."

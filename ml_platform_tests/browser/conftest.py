@@ -22,6 +22,7 @@ from ml_platform_tests.conftest import fresh_settings, land_samples
 GOOD, BROKEN = "2013-01-01", "2013-01-02"
 
 # Chromium finds no network here, and must not look for one.
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -90,7 +91,7 @@ def _answers(url: str) -> bool:
 @pytest.fixture(scope="module")
 def chromium() -> str:
     """The browser of the machine: it is no Python package, so an environment alone does not bring it."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     if not found:
         pytest.skip("no Chromium here: apt-get install chromium")
     return found
