@@ -22,12 +22,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
 from benchmarks import common
+from ml_platform.pipeline import Reference, Source
 from ml_platform.pipelines.nyc_flights.data import sample
 from ml_platform.pipelines.nyc_flights.pipeline import PIPELINE
 from ml_platform.stages.feature_job import compute
@@ -66,7 +68,7 @@ def prepare(folder: Path) -> None:
     """Lay the canonical files twice: named by content for us, and in folders by date for the script."""
     from ml_platform.gates.schema import check
 
-    feeds = {feed.name: feed for feed in (*PIPELINE.sources, *PIPELINE.references)}
+    feeds: dict[str, Source | Reference] = {feed.name: feed for feed in (*PIPELINE.sources, *PIPELINE.references)}
     (folder / "store").mkdir()
     inputs: dict[str, dict[str, str]] = {}
     for feed, day, table in sample():
@@ -105,7 +107,7 @@ def ours(spark: SparkSession, folder: Path, out: Path) -> dict[str, float]:
 
 def by_hand(spark: SparkSession, folder: Path, out: Path) -> dict[str, float]:
     """The script that one would write without a platform."""
-    from pyspark.sql import Window
+    from pyspark.sql import Column, Window
     from pyspark.sql import functions as F
 
     begun = time.perf_counter()
@@ -113,7 +115,7 @@ def by_hand(spark: SparkSession, folder: Path, out: Path) -> dict[str, float]:
     weather = spark.read.parquet(str(folder / "by_date" / "weather")).withColumn("date", F.col("date").cast("string"))
     planes = spark.read.parquet(str(folder / "by_date" / "planes"))
 
-    def minute_of_day(name: str) -> F.Column:
+    def minute_of_day(name: str) -> Column:
         return F.pmod(F.floor(F.col(name) / 100).cast("int") * 60 + F.col(name) % 100, F.lit(1440))
 
     scheduled = flights.withColumns(
@@ -169,7 +171,7 @@ def in_one_session(folder: Path, rounds: int) -> None:
             parts.append(seconds)
         return sum(seconds.values())
 
-    found = common.alternate({name: lambda name=name: once(name) for name in VARIANTS}, rounds=rounds)
+    found = common.alternate({name: partial(once, name) for name in VARIANTS}, rounds=rounds)
     print("## In one warm session\n")
     print(common.ratios(found, unit="s", against="by hand"))
     if Path("/proc").exists():
@@ -195,7 +197,8 @@ def processor_seconds() -> float:
     """Used by this process and its JVM so far; where there is no /proc, by this process."""
     from pyspark import SparkContext
 
-    stat = Path(f"/proc/{SparkContext._gateway.proc.pid}/stat")
+    gateway: Any = SparkContext._gateway
+    stat = Path(f"/proc/{gateway.proc.pid}/stat")
     ticks = sum(map(int, stat.read_text().rpartition(")")[2].split()[11:13])) if stat.exists() else 0
     return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
@@ -212,7 +215,7 @@ def as_processes(folder: Path, rounds: int) -> None:
         busy[name].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         return seconds
 
-    found = common.alternate({name: lambda name=name: once(name) for name in VARIANTS}, rounds=rounds, warm_up=0)
+    found = common.alternate({name: partial(once, name) for name in VARIANTS}, rounds=rounds, warm_up=0)
     print("## As whole processes\n")
     print(common.ratios(found, unit="s", against="by hand"))
     print("\nProcessor time:\n")
