@@ -68,7 +68,8 @@ def prepare(folder: Path) -> None:
     """Lay the canonical files twice: named by content for us, and in folders by date for the script."""
     from ml_platform.gates.schema import check
 
-    feeds: dict[str, Source | Reference] = {feed.name: feed for feed in (*PIPELINE.sources, *PIPELINE.references)}
+    every: tuple[Source | Reference, ...] = (*PIPELINE.sources, *PIPELINE.references)
+    feeds = {feed.name: feed for feed in every}
     (folder / "store").mkdir()
     inputs: dict[str, dict[str, str]] = {}
     for feed, day, table in sample():
