@@ -58,6 +58,13 @@ class EventLog(SqliteEventLogStorage):
             engines[shard] = engine
         return engines[shard]
 
+    def has_table(self, table_name: str) -> bool:
+        """Whether the index has a table. Dagster asks before each check's event; a table that is there stays."""
+        known: set[str] = self.__dict__.setdefault("_known_tables", set())
+        if table_name not in known and super().has_table(table_name):
+            known.add(table_name)
+        return table_name in known
+
     def watch(self, run_id: str, cursor: str | None, callback: EventHandlerFn) -> None:
         """Tell `callback` of each event as it is logged: what a run's page shows while the run goes on."""
         observer: Any = self._obs
