@@ -168,18 +168,19 @@ def build_chain_job(stages: Mapping[str, Stage]) -> dg.JobDefinition:
         tags={MAX_RUNTIME_TAG: 24 * 3600},
     )
     def chain() -> None:
+        step = _chain_op(stages)
         done: list[Any] = []
         for name in stages:
-            done = [_chain_op(stages, name).alias(name)(done)]
+            done = [step.alias(name)(done)]
 
     return chain
 
 
-def _chain_op(stages: Mapping[str, Stage], name: str) -> dg.OpDefinition:
-    # Dagster wants names of ops to be unique among all pipelines; in its own job each is called by its stage alone.
-    op_name = f"{stages[name].pipeline.name}_chain__{name}"
+def _chain_op(stages: Mapping[str, Stage]) -> dg.OpDefinition:
+    """One op for all stages, called by a stage's name in the job: making one each would take half of a start."""
+    pipeline = next(iter(stages.values())).pipeline
 
-    @dg.op(name=op_name, ins={"before": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
+    @dg.op(name=f"{pipeline.name}_stage", ins={"before": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
     def step(
         context: dg.OpExecutionContext,
         config: ChainConfig,
@@ -187,6 +188,7 @@ def _chain_op(stages: Mapping[str, Stage], name: str) -> dg.OpDefinition:
         spark: LazyPySparkResource,
         mlflow: MlflowResource,
     ) -> None:
+        name = context.op_handle.name
         if config.stages is not None and name not in config.stages:
             return
         chain = platform.chain(stages, context.instance)
