@@ -134,6 +134,8 @@ class Recipe:
         warmup: share of the steps, 0 to 1.
         processes: how many ranks train together. Part of the topology, so of the model's fingerprint.
         threads: of each process, on a CPU. Part of the topology too: sums of floats depend on it.
+        memory_mib: MiB up to which a process keeps its rows in memory; larger data is streamed, in another order, so
+            it is part of the fingerprint.
         seed: of every random number.
     """
 
@@ -148,13 +150,14 @@ class Recipe:
     warmup: float = 0.05
     processes: int = 2
     threads: int = 1
+    memory_mib: int = 4096
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_named("Recipe.model", self.model)
         if self.loss is not None:
             check_named("Recipe.loss", self.loss)
-        for name in ("epochs", "batch_size", "processes", "threads"):
+        for name in ("epochs", "batch_size", "processes", "threads", "memory_mib"):
             if getattr(self, name) < 1:
                 raise DeclarationError(f"`{name}` must be at least 1.", where="Recipe", got=getattr(self, name))
         if self.batch_size % self.processes:

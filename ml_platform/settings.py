@@ -34,7 +34,6 @@ class Settings(BaseSettings):
     spark_master: str = Field(default="local[*]", description="Spark master.")
     spark_memory: str = Field(default="1g", description="Heap of the Spark driver.")
     gate_memory: int = Field(default=512, description="MiB that checking one batch may use.")
-    training_memory: int = Field(default=4096, description="MiB up to which a rank keeps its rows in memory.")
     settle_seconds: float = Field(default=2.0, description="How long a landed file must have kept still.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where training runs.")
     java_home: str = Field(
