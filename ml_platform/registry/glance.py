@@ -1,0 +1,146 @@
+"""Whether the registry still has a model: asked at each run, so without MLflow's client, whose import takes 2 s.
+
+A database is read as it is, a server is asked over its REST API. What neither can tell is asked of the client.
+Schema and API as of MLflow 3 (https://mlflow.org/docs/latest/rest-api.html).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import ssl
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from ml_platform.errors import RegistryError
+from ml_platform.registry.connection import SQLITE, Connection
+from ml_platform.registry.models import CHAMPION, COMPLETE_TAG, DAMAGED_TAG
+from ml_platform.registry.upload import DATA_VERSION_TAG
+
+_TIMEOUT = 5.0
+
+# A deleted version keeps its row, in a stage of its own.
+_LIVE = "coalesce(v.current_stage, '') <> 'Deleted_Internal'"
+_WITH_TAG = """select 1 from model_version_tags t
+    where t.name = v.name and t.version = v.version and t.key = ?"""
+_SOUND_VERSION = f"""select 1 from model_versions v where v.name = ? and {_LIVE}
+    and exists ({_WITH_TAG} and t.value = ?) and exists ({_WITH_TAG} and t.value = 'true')
+    and not exists ({_WITH_TAG})"""
+_WITH_ALIAS = f"""select 1 from registered_model_aliases a join model_versions v
+    on v.name = a.name and v.version = a.version where a.name = ? and a.alias = ? and {_LIVE}"""
+
+
+def stands(tracking_uri: str, name: str, data_version: str) -> bool:
+    """Whether the registry has a complete, undamaged version of a model's data version, and a champion.
+
+    The champion may be another version: a person may have chosen it.
+
+    Args:
+        tracking_uri: as `Connection` takes it.
+        name: of the registered model.
+        data_version: of the trained model.
+
+    Raises:
+        RegistryError: the registry cannot be asked: a server that is away for 5 s, a file that is no database.
+    """
+    if tracking_uri.startswith(SQLITE):
+        return _in_database(Path(tracking_uri.removeprefix(SQLITE)), name, data_version)
+    parts = urllib.parse.urlsplit(tracking_uri)
+    if parts.scheme in ("http", "https") and parts.username is None:
+        with contextlib.suppress(_ForTheClient):
+            return _on_server(tracking_uri, name, data_version)
+    return _by_client(tracking_uri, name, data_version)
+
+
+class _ForTheClient(Exception):
+    """The server wants credentials or a certificate that MLflow's client knows how to find."""
+
+
+def _in_database(path: Path, name: str, data_version: str) -> bool:
+    if not path.is_file():
+        return False
+    version = (name, DATA_VERSION_TAG, data_version, COMPLETE_TAG, DAMAGED_TAG)
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_TIMEOUT)
+        ) as database:
+            return all(
+                database.execute(query, values).fetchone() is not None
+                for query, values in ((_SOUND_VERSION, version), (_WITH_ALIAS, (name, CHAMPION)))
+            )
+    except sqlite3.Error as error:
+        if "no such table" in str(error):  # nothing was ever registered here
+            return False
+        raise RegistryError(
+            "MLflow's database cannot be read.",
+            where=path,
+            got=error,
+            fix="make it readable, or correct ML_PLATFORM_MLFLOW; if it is damaged, move it away and run again",
+        ) from error
+
+
+def _on_server(uri: str, name: str, data_version: str) -> bool:
+    found = _get(uri, "model-versions/search", filter=_of(name, data_version), max_results="100")
+    if not any(_sound(_tags(version)) for version in (found or {}).get("model_versions", ())):
+        return False
+    return _get(uri, "registered-models/alias", name=name, alias=CHAMPION) is not None
+
+
+def _get(uri: str, what: str, **parameters: str) -> dict[str, Any] | None:
+    """The server's answer; None where it says that there is no such thing."""
+    url = f"{uri.rstrip('/')}/api/2.0/mlflow/{what}?{urllib.parse.urlencode(parameters)}"
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
+            answer = json.load(response)
+        if not isinstance(answer, dict):
+            raise ValueError(f"not an answer of MLflow: {answer!r:.200}")
+        return answer
+    except urllib.error.HTTPError as error:
+        text = error.read().decode(errors="replace")
+        if error.code in (401, 403):
+            raise _ForTheClient from error
+        # Of an alias that is not there MLflow says "invalid parameter", of a model "does not exist".
+        if '"RESOURCE_DOES_NOT_EXIST"' in text or (what.endswith("alias") and '"INVALID_PARAMETER_VALUE"' in text):
+            return None
+        raise _away(uri, f"{error}: {text[:300]}") from error
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ssl.SSLCertVerificationError):
+            raise _ForTheClient from error
+        raise _away(uri, error.reason) from error
+    except (OSError, ValueError) as error:
+        raise _away(uri, error) from error
+
+
+def _away(uri: str, got: object) -> RegistryError:
+    return RegistryError(
+        "The MLflow server did not say whether the model is registered.",
+        where=uri,
+        got=got,
+        fix="start the MLflow server or correct ML_PLATFORM_MLFLOW, then run again",
+    )
+
+
+def _by_client(uri: str, name: str, data_version: str) -> bool:
+    connection = Connection(uri, patience=_TIMEOUT)
+    client = connection.client
+    found = connection.call("search versions", client.search_model_versions, _of(name, data_version), max_results=100)
+    if not any(_sound(version.tags) for version in found):
+        return False
+    models = connection.call("search models", client.search_registered_models, f"name = '{name}'")
+    return any(CHAMPION in model.aliases for model in models)
+
+
+def _of(name: str, data_version: str) -> str:
+    return f"name = '{name}' and tags.`{DATA_VERSION_TAG}` = '{data_version}'"
+
+
+def _tags(version: dict[str, Any]) -> dict[str, str]:
+    return {tag["key"]: tag.get("value", "") for tag in version.get("tags", ())}
+
+
+def _sound(tags: dict[str, str]) -> bool:
+    return tags.get(COMPLETE_TAG) == "true" and DAMAGED_TAG not in tags
