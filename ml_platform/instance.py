@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 CONFIG_FILES = ("dagster.yaml", "workspace.yaml")
 """What the folder holds of this release: the instance's settings, and which code Dagster loads."""
+LOCK_FILE = ".lock"
+"""Held in that folder by who opens the instance."""
 
 
 def release_text(name: str) -> str:
@@ -94,4 +99,27 @@ def prepare_instance(settings: Settings) -> DagsterInstance:
     home = prepare_folder(settings)
     from dagster import DagsterInstance
 
-    return DagsterInstance.from_config(str(home))
+    with _alone(home):
+        instance = DagsterInstance.from_config(str(home))
+        # The storages make their tables where they are opened or first asked, and two processes must not both do it.
+        instance.get_runs_count()
+        instance.get_asset_keys(limit=1)
+        instance.all_instigator_state()
+    return instance
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """One at a time, across processes and threads. Let go when the file is closed, even by a kill."""
+    with ExitStack() as held:
+        try:
+            lock = held.enter_context((home / LOCK_FILE).open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise SetupError(
+                "Dagster's folder cannot be locked.",
+                where=home,
+                got=error,
+                fix="set ML_PLATFORM_HOME to a folder on a disk of this machine that you can write to",
+            ) from error
+        yield

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import traceback
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +49,35 @@ def test_a_folder_that_cannot_be_written_is_said(settings: Settings) -> None:
     settings.home.write_text("a file")
     with pytest.raises(SetupError, match="ML_PLATFORM_HOME"):
         prepare_folder(settings)
+
+
+ROUNDS, PROCESSES = 3, 4
+
+
+def _open_in_step(barrier: Barrier, homes: list[Path], failures: Path) -> None:
+    """Open the instance of each home at the same moment as the other processes do, and use all its databases."""
+    import dagster  # noqa: F401 - its import takes seconds, and not the same in each process
+
+    for home in homes:
+        barrier.wait(120)
+        try:
+            with prepare_instance(Settings(home=home)) as instance:
+                assert instance.get_runs_count() == 0
+                assert instance.get_asset_keys() == []
+                assert instance.all_instigator_state() == []
+        except Exception:
+            with failures.open("a") as file:
+                file.write(traceback.format_exc())
+
+
+def test_many_processes_may_open_a_home_that_is_new_to_all_of_them(tmp_path: Path) -> None:
+    spawning = multiprocessing.get_context("spawn")
+    barrier, failures = spawning.Barrier(PROCESSES), tmp_path / "failures"
+    homes = [tmp_path / f"home {i}" for i in range(ROUNDS)]
+    processes = [spawning.Process(target=_open_in_step, args=(barrier, homes, failures)) for _ in range(PROCESSES)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(180)
+    assert [process.exitcode for process in processes] == [0] * PROCESSES
+    assert not failures.exists(), failures.read_text()
