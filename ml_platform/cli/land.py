@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ml_platform.landing import LandedFile, Landing
     from ml_platform.pipeline import Pipeline, Reference, Source
+    from ml_platform.settings import Settings
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -42,7 +43,9 @@ def land(
     landing = common.open_landing(settings)
     if file is not None:
         assert name is not None  # the first argument comes before the second
-        url = _put_file(landing, pipeline_named(settings, name), file, source, batch)
+        pipeline = pipeline_named(settings, name)
+        url = _put_file(landing, pipeline, file, source, batch)
+        _announce(pipeline, settings)
         common.output().print(f"Landed {url}", markup=False, soft_wrap=True)
         return
     if source or batch:
@@ -55,11 +58,26 @@ def land(
         chosen = [pipeline for pipeline in pipelines(settings).values() if pipeline.sample_data]
     for pipeline in chosen:
         landed, there = _put_samples(landing, pipeline)
+        _announce(pipeline, settings)
         common.output().print(
             f"{pipeline.name}: {landed} files landed, {there} were there already, in {settings.landing}",
             markup=False,
             soft_wrap=True,
         )
+
+
+def _announce(pipeline: Pipeline, settings: Settings) -> None:
+    """Make batches with names of their own known to Dagster, so that its pages offer them. Days exist by themselves."""
+    from ml_platform.pipeline import NamedBatches
+
+    if isinstance(pipeline.batches, NamedBatches):
+        from ml_platform.instance import prepare_instance
+        from ml_platform.stages import stages_of
+        from ml_platform.stages.assets import register_batches
+        from ml_platform.stages.resources import chain_of
+
+        with prepare_instance(settings) as instance:
+            register_batches(chain_of(stages_of(pipeline), settings, instance), instance)
 
 
 def _put_file(landing: Landing, pipeline: Pipeline, file: Path, source: str | None, batch: str | None) -> str:

@@ -93,10 +93,12 @@ class Chain:
                 state, reason = State.STALE, "not built for this code and these inputs"
             elif manifest.verdict == "rejected":
                 state, reason = State.REJECTED, str(manifest.facts.get("reason", "rejected"))
-            elif published.get(batch) == manifest.data_version:
-                state, reason = State.FRESH, ""
-            else:
+            elif published.get(batch) != manifest.data_version:
                 state, reason = State.KNOWN, "built before"
+            elif not stage.stands(self, manifest):
+                state, reason = State.KNOWN, "what it left outside the store is gone"
+            else:
+                state, reason = State.FRESH, ""
             result[batch] = Status(state=state, reason=reason, work=work, manifest=manifest)
         return result
 

@@ -16,6 +16,7 @@ from ml_platform.stages.trained_model import model_folder
 from ml_platform.stages.training_set import TrainingList, load_training_list
 from ml_platform.store.manifest import ArtifactFile, Manifest
 from ml_platform.versions.code import CodeVersion, code_version
+from ml_platform.versions.fingerprint import short_hash
 
 if TYPE_CHECKING:
     from ml_platform.evaluation.predictions import Predictions
@@ -88,7 +89,14 @@ class Evaluation(Stage):
         path.write_text(json.dumps({"metrics": found, "baseline": baseline.facts["metrics"], "gates": gates}, indent=1))
         yield Outcome(
             batch=UNPARTITIONED,
-            data_version=content_versions({PREDICTIONS_FILE: [table]})[PREDICTIONS_FILE].data_version,
+            data_version=short_hash(
+                {
+                    "predictions": content_versions({PREDICTIONS_FILE: [table]})[PREDICTIONS_FILE].data_version,
+                    "metrics": {name: repr(value) for name, value in found.items()},
+                    "gates": [[gate["name"], gate["passed"]] for gate in gates],
+                    "sane": report.passed,
+                }
+            ),
             files={
                 METRICS_FILE: path,
                 PREDICTIONS_FILE: table,

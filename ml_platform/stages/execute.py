@@ -85,7 +85,7 @@ def _restored(stage: Stage, bench: Bench, status: Status) -> Result:
         stage.restore(bench, status.work, status.manifest)
     except Exception as error:
         bench.log.error(_explain(error))
-        return Result(batch=status.work.batch, did=Did.FAILED, reason=_short(error))
+        return Result(batch=status.work.batch, did=Did.FAILED, reason=short(error))
     return _settled(status.work.batch, status)
 
 
@@ -118,7 +118,7 @@ def _build(stage: Stage, bench: Bench, statuses: Sequence[Status]) -> Iterator[R
             if not left:
                 raise
             bench.log.error(_explain(error))
-            failed = {batch: _short(error) for batch in sorted(left)}
+            failed = {batch: short(error) for batch in sorted(left)}
         else:
             failed = dict.fromkeys(sorted(left), "The stage made nothing of it.")
         if waiting:
@@ -176,5 +176,10 @@ def _explain(error: Exception) -> str:
     return str(error) if isinstance(error, PlatformError) else "".join(traceback.format_exception(error))
 
 
-def _short(error: Exception) -> str:
-    return str(error) if isinstance(error, PlatformError) else f"{type(error).__name__}: {error}"
+def short(error: Exception) -> str:
+    """An error in a line or two: a platform error's own words; else its type, text, and where it was raised."""
+    if isinstance(error, PlatformError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.errors import FeatureError
+from ml_platform.stages.execute import short
 from ml_platform.stages.shown import column_tables, sample_rows
+from ml_platform.stages.spark import started
 from ml_platform.stages.stage import Bench, Outcome, Stage, Work
 from ml_platform.store.manifest import ArtifactFile, Manifest
 from ml_platform.versions.code import CodeVersion, code_version
@@ -18,7 +21,23 @@ if TYPE_CHECKING:
     from ml_platform.stages.chain import Chain
 
 PART = "part-"
+HOPELESS = 3
+"""So many batches that failed alone, with none that succeeded, are taken as a fault of the code."""
 ENGINE_CODE = "ml_platform.stages.feature_job:compute"
+
+
+@dataclass
+class _Tally:
+    """How batches fared that were tried alone."""
+
+    good: int = 0
+    bad: int = 0
+    last: str = ""
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether trying further batches is a waste."""
+        return self.bad >= HOPELESS and not self.good
 
 
 class Features(Stage):
@@ -74,39 +93,41 @@ class Features(Stage):
         return result
 
     def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
+        # Before anything else: where there is no JVM, no batch is to blame.
+        started(bench.spark)
+        yield from self._halve(bench, works, _Tally())
+
+    def _halve(self, bench: Bench, works: Sequence[Work], tally: _Tally) -> Iterator[Outcome]:
+        """Spark names no batch when a row breaks it: halve until each bad one stands alone.
+
+        Where several fail alone and none has succeeded, it is the code or the machine, and the rest is not tried.
+        """
         try:
             yield from self._compute(bench, works)
+            tally.good += len(works)
         except FeatureError:
             raise
         except Exception as error:
-            # Spark names no batch when a row breaks it: halve until the bad one stands alone.
             if len(works) == 1:
-                raise
+                tally.bad += 1
+                tally.last = short(error)
+                bench.log.error(f"features of {works[0].batch} failed: {error}")
+                yield Outcome(batch=works[0].batch, error=tally.last)
+                return
             bench.log.warning(f"features of {len(works)} batches failed together, trying halves: {error!r:.300}")
-            yield from self._halves(bench, works)
-
-    def _halves(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
-        middle = len(works) // 2
-        failures: list[Exception] = []
-        for half in (works[:middle], works[middle:]):
-            try:
-                yield from self._compute(bench, half)
-            except Exception as error:
-                failures.append(error)
-                if len(half) == 1:
-                    yield Outcome(batch=half[0].batch, error=f"{type(error).__name__}: {error}")
-                elif len(failures) == 2:
-                    # Both halves fail: it is the code or the cluster, not one batch.
-                    raise
+            middle = len(works) // 2
+            for half in (works[:middle], works[middle:]):
+                if tally.hopeless:
+                    yield from (Outcome(batch=work.batch, error=f"Not tried: {tally.last}") for work in half)
                 else:
-                    yield from self._halves(bench, half)
+                    yield from self._halve(bench, half, tally)
 
     def _compute(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
         from ml_platform.stages.feature_job import compute
         from ml_platform.versions.content import content_versions
 
         written = compute(
-            bench.spark.spark_session,
+            started(bench.spark),
             self.pipeline,
             self._inputs_on_disk(bench, works),
             history={work.batch: _looked_back(work) for work in works},

@@ -77,6 +77,13 @@ class RegisteredModel(Stage):
             gated=True,
         )
 
+    def stands(self, chain: Chain, manifest: Manifest) -> bool:
+        """Whether the registry has the version. A look that imports no MLflow: it is made in every run."""
+        from ml_platform.registry.glance import stands
+
+        trained = manifest.inputs["trained_model"]
+        return stands(chain.settings.mlflow, self.pipeline.name, trained)
+
     def restore(self, bench: Bench, work: Work, manifest: Manifest) -> None:
         """Back at an earlier model: its version is there, and the alias must point at it again."""
         self._register(bench, bench.chain.input_manifests(work.inputs), register=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,25 +17,37 @@ from ml_platform.stages.digests import Digests
 from ml_platform.stages.published import Published
 from ml_platform.stages.spark import spark_config, stop
 from ml_platform.stages.stage import Bench, Stage
+from ml_platform.store.filesystem import StorageOptions
 
 if TYPE_CHECKING:
     from ml_platform.landing import Landing
     from ml_platform.store import Store
 
 
+_secrets: dict[str, StorageOptions] = {}
+"""Storage options by the settings that they belong to."""
+
+
+def _identity(shown: Mapping[str, Any]) -> str:
+    return json.dumps(shown, sort_keys=True)
+
+
 class PlatformResource(dg.ConfigurableResource[Any]):
-    """The platform's settings, and what is made from them: store, landing place, launcher."""
+    """The platform's settings. Dagster shows a resource's configuration to everyone, so it holds no storage options:
+    those may be secrets, and stay in the process that read them."""
 
     settings: dict[str, Any]
 
     @classmethod
     def of(cls, settings: Settings) -> PlatformResource:
         """The resource of these settings."""
-        return cls(settings=settings.model_dump(mode="json"))
+        shown = settings.model_dump(mode="json", exclude={"storage_options"})
+        _secrets[_identity(shown)] = settings.storage_options
+        return cls(settings=shown)
 
     def typed(self) -> Settings:
         """The settings, typed."""
-        return Settings(**self.settings)
+        return Settings(**self.settings, storage_options=_secrets[_identity(self.settings)])
 
     def chain(self, stages: Mapping[str, Stage], instance: dg.DagsterInstance) -> Chain:
         """A pipeline, whose stages these are, as it stands now."""

@@ -41,6 +41,10 @@ class _Collector:
         self.stages.append(summary)
         self.reasons[summary.name] = reasons
 
+    def stood(self, stage: str) -> bool:
+        """Whether the run came as far as a stage and left it sound: what was published before says nothing of it."""
+        return any(s.name == stage and (s.built or s.cached or s.fresh) for s in self.stages)
+
     def of(self, stage: str, did: Did) -> Mapping[str, str]:
         return self.reasons.get(stage, {}).get(did, {})
 
@@ -107,7 +111,8 @@ def _summary(
 ) -> RunSummary:
     wanted = chain.taken() if batches is None else [b for b in chain.taken() if b in set(batches)]
     gate = chain.statuses("validated_batch", wanted)
-    evaluation = _published_facts(chain, "evaluation")
+    evaluation = _published_facts(chain, "evaluation") if collector.stood("evaluation") else {}
+    model = _published_facts(chain, "registered_model") if collector.stood("registered_model") else {}
     return RunSummary(
         pipeline=chain.pipeline.name,
         run_id=run_id,
@@ -118,7 +123,7 @@ def _summary(
         metrics=evaluation.get("metrics", {}),
         baseline_metrics=evaluation.get("baseline", {}),
         gates=[GateOutcome(**gate) for gate in evaluation.get("gates", ())],
-        model=_model(_published_facts(chain, "registered_model")),
+        model=_model(model),
         problems=_problems(result),
         seconds=seconds,
     )

@@ -75,6 +75,25 @@ def builder(config: dict[str, str]) -> Any:
     return made
 
 
+def started(resource: Any) -> SparkSession:
+    """The session of dagster-pyspark's lazy resource, started if it was not.
+
+    Raises:
+        SetupError: there is no Java, or its JVM does not start with these settings.
+    """
+    from pyspark.errors import PySparkRuntimeError
+
+    try:
+        session: SparkSession = resource.spark_session
+    except PySparkRuntimeError as error:
+        raise SetupError(
+            "Spark's JVM does not start.",
+            got=str(error).splitlines()[0],
+            fix="`ml-platform doctor` says what is missing: Java 17 or later, or a sane ML_PLATFORM_SPARK_MEMORY",
+        ) from error
+    return session
+
+
 def stop(session: SparkSession) -> None:
     """Stop the session and end its JVM, which `session.stop()` alone leaves running with all of its memory.
 

@@ -183,6 +183,10 @@ class Stage(ABC):
     def restore(self, bench: Bench, work: Work, manifest: Manifest) -> None:  # noqa: B027
         """Called before an artifact from history is published again, for a stage with effects outside the store."""
 
+    def stands(self, chain: Chain, manifest: Manifest) -> bool:
+        """Whether what a published artifact left outside the store is still there."""
+        return True
+
     def checks(self) -> tuple[Check, ...]:
         """The asset checks that every artifact of the stage answers."""
         return ()

@@ -98,7 +98,7 @@ class TrainingSet(Stage):
 
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
         """Every batch with current features. One whose features could be built but are not holds everything up."""
-        members, waiting, _ = self._sort_out(chain)
+        members, waiting, left_out = self._sort_out(chain)
         if waiting:
             first = ", ".join(waiting[:3]) + ("..." if len(waiting) > 3 else "")
             reason = (
@@ -108,7 +108,8 @@ class TrainingSet(Stage):
             return {UNPARTITIONED: reason}
         if not members:
             return {UNPARTITIONED: "there is no accepted batch yet."}
-        return {UNPARTITIONED: {f"features/{batch}": manifest.data_version for batch, manifest in members.items()}}
+        versions = {f"features/{batch}": manifest.data_version for batch, manifest in members.items()}
+        return {UNPARTITIONED: {**versions, "left out": short_hash(sorted(left_out))}}
 
     def _sort_out(self, chain: Chain) -> tuple[dict[str, Manifest], list[str], dict[str, str]]:
         """Batches with current features, those that wait to be built, and those left out with the reason."""
@@ -145,7 +146,7 @@ class TrainingSet(Stage):
                 "left_out": left_out,
             },
             checks=checks,
-            rejected="; ".join(check.description for check in checks if not check.passed and check.description),
+            rejected=empty or "; ".join(check.description for check in checks if not check.passed),
             gated=True,
         )
 

@@ -117,3 +117,12 @@ def misspelt(spark: SparkSession, frames: Frames, references: Frames) -> DataFra
 def dividing(spark: SparkSession, frames: Frames, references: Frames) -> DataFrame:
     """Divides by an amount that may be 0: fails when computed."""
     return right(spark, frames, references).withColumn("total", 1 / F.col("amount"))
+
+
+def breaks_on_two_lots(spark: SparkSession, frames: Frames, references: Frames) -> DataFrame:
+    """The tiny pipeline's own function, with rows in each of two lots that Spark cannot compute."""
+    from ml_platform_tests.tiny_pipeline.features import build
+
+    made = build(spark, frames, references)
+    bad = F.col("batch").isin("lot-02", "lot-05")
+    return made.withColumn("load", F.when(bad, F.raise_error(F.lit("no"))).otherwise(F.col("load")))

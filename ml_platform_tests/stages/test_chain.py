@@ -216,3 +216,58 @@ def test_a_rejected_batch_stops_nobody_else_and_is_refused_everywhere(
     mended = run_pipeline(tiny, home, select=[*BATCH_STAGES, "training_set"])
     assert mended.rejected == {}
     assert bodies(mended) == {"raw_batch": 1, "validated_batch": 1, "features": 2, "training_set": 1}
+
+
+def test_a_registry_that_lost_its_version_gets_it_back(
+    home: Settings, cold: RunSummary, tiny: Pipeline, tmp_path: Path
+) -> None:
+    from ml_platform.registry.connection import Connection
+    from ml_platform.registry.models import champion
+
+    own = fresh_settings(tmp_path / "own", store=home.store, landing=home.landing)
+    assert run_pipeline(tiny, own).model is not None
+    assert bodies(run_pipeline(tiny, own)) == {}
+    Connection(own.mlflow).client.delete_registered_model_alias("tiny", "champion")
+    assert champion(Connection(own.mlflow), "tiny") is None
+    assert by_name(run_pipeline(tiny, own))["registered_model"].cached == 1
+    assert champion(Connection(own.mlflow), "tiny") is not None
+
+
+def test_an_evaluation_that_comes_out_otherwise_opens_the_gate_anew(
+    home: Settings, cold: RunSummary, tiny: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ml_platform.evaluation import metrics
+    from ml_platform.stages.evaluation import Evaluation
+    from ml_platform.versions.code import code_version
+
+    real = metrics.compute
+    monkeypatch.setattr(metrics, "compute", lambda *args: {**real(*args), "accuracy": 0.1})
+    monkeypatch.setattr(Evaluation, "code", lambda self: code_version((), params={"changed": True}))
+    summary = run_pipeline(tiny, home)
+    assert by_name(summary)["registered_model"].rejected == 1
+    assert summary.model is None, "what was registered before is not this run's"
+    monkeypatch.undo()
+    assert bodies(run_pipeline(tiny, home)) == {}
+
+
+def test_storage_options_are_not_shown_by_dagster(home: Settings) -> None:
+    options = {"s3": {"key": "someone", "secret": "do-not-tell"}}
+    settings = home.model_copy(update={"storage_options": options})
+    platform = build_resources(settings)["platform"]
+    assert "do-not-tell" not in str(platform.settings)
+    assert platform.typed() == settings
+
+
+def test_days_that_break_the_feature_function_stop_no_others(
+    tiny: Pipeline, tmp_path: Path, spark: SparkSession
+) -> None:
+    home = fresh_settings(tmp_path / "home")
+    land_samples(tiny, landing_of(home))
+    function = "ml_platform_tests.stages.feature_functions:breaks_on_two_lots"
+    fragile = replace(tiny, features=replace(tiny.features, function=function))
+    summary = run_pipeline(fragile, home, select=[*BATCH_STAGES, "training_set"])
+    assert by_name(summary)["features"].built == 4
+    assert by_name(summary)["features"].failed == 2
+    assert not summary.ok
+    assert "lot-02" in summary.problems[0]
+    assert "lot-05" in summary.problems[0]
