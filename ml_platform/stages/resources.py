@@ -17,14 +17,13 @@ from ml_platform.stages.digests import Digests
 from ml_platform.stages.published import Published
 from ml_platform.stages.spark import spark_config, stop
 from ml_platform.stages.stage import Bench, Stage
-from ml_platform.store.filesystem import StorageOptions
 
 if TYPE_CHECKING:
     from ml_platform.landing import Landing
     from ml_platform.store import Store
 
 
-_secrets: dict[str, StorageOptions] = {}
+_secrets: dict[str, dict[str, dict[str, object]]] = {}
 """Storage options by the settings that they belong to."""
 
 
