@@ -91,7 +91,8 @@ def run_pipeline(
                 "batches": sorted(batches) if batches is not None else None,
                 "stages": list(select) if select else None,
                 # A line for every event would drown the progress that the command line shows.
-                "console": "WARNING",
+                # What fails is said in the summary, and in full in the event log: Dagster would print each stack twice.
+                "console": "CRITICAL",
             },
             # Under this job of this code location, or the UI's timeline and job pages would not know of the run.
             tags={REPOSITORY_LABEL_TAG: CODE_LOCATION},
