@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ml_platform.stages.stage import Bench, Stage
 
 
+SHOWN = 5
+"""Reasons, and batches of one reason, that a message names."""
+
+
 class StageRun:
     """A stage being carried out inside a step. Iterate over `results`, then ask `summary` or call `finish`."""
 
@@ -74,11 +78,20 @@ class StageRun:
         if not failed and (usable or not (rejected or blocked)):
             return None
         reasons = failed or rejected or blocked
-        shown = "\n".join(f"{batch}: {reason}".removeprefix(": ") for batch, reason in list(reasons.items())[:5])
-        more = f"\n... and {len(reasons) - 5} more" if len(reasons) > 5 else ""
+        by_reason: dict[str, list[str]] = {}
+        for batch, reason in reasons.items():
+            by_reason.setdefault(reason, []).append(batch)
+        told = [f"{_few(batches)}: {reason}".removeprefix(": ") for reason, batches in by_reason.items()]
+        more = f"\n... and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+        shown = "\n".join(told[:SHOWN])
         word = "failed" if failed else "was rejected" if rejected else "cannot be built"
         metadata: dict[str, Any] = {word: len(reasons)}
         return dg.Failure(f"{self.stage.name} {word}.\n{shown}{more}", metadata=metadata, allow_retries=False)
 
     def _tell(self, done: int, total: int) -> None:
         progress.notify(self.bench.run_id, self.stage.name, done, max(total, 1))
+
+
+def _few(batches: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
+    return ", ".join(batches[:SHOWN]) + (f" and {len(batches) - SHOWN} more" if len(batches) > SHOWN else "")
