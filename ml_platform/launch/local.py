@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import re
 import shutil
@@ -27,12 +28,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ml_platform.errors import TrainingError
+from ml_platform.errors import PlatformError, TrainingError
 from ml_platform.launch import failure
 from ml_platform.launch.protocol import State, Status
 from ml_platform.training import watchdog
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.result import FolderResult, read_result
+
+_log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -185,12 +188,20 @@ class LocalRun:
             self.joined = True
             if status.get("state") == State.RUNNING and status["attempt"] != self._awaited:
                 self._awaited = status["attempt"]
-                self._compare()
+                self._refuse_another()
             return
         self._lock = lock
         try:
-            if read_result(self._folder / "model") is not None:
-                self._compare()
+            finished = read_result(self._folder / "model") is not None
+            if finished and (differing := self._differing()):
+                # It is of no use to who has this specification, and must not stand in the way for good.
+                _log.warning(
+                    "%s holds a finished job of another specification: training anew.%s",
+                    self._folder,
+                    _lines(differing),
+                )
+                self._start()
+            elif finished:
                 self.joined = True
                 self._finish(State.SUCCEEDED)
             elif status.get("state") == State.FAILED and status["attempt"] == self._awaited:
@@ -202,17 +213,23 @@ class LocalRun:
             self._release()
             raise
 
-    def _compare(self) -> None:
-        """Refuse to join a job of another specification."""
-        there = TrainingJob.from_json((self._folder / "spec.json").read_bytes()).identity()
+    def _differing(self) -> dict[str, str]:
+        """By field, how the specification of the job in the folder differs from this one."""
+        try:
+            there = TrainingJob.from_json((self._folder / "spec.json").read_bytes()).identity()
+        except (OSError, PlatformError) as error:
+            return {"spec.json": f"cannot be read: {error}"}
         mine = self._job.identity()
-        if differing := [key for key in mine if there.get(key) != mine[key]]:
-            lines = "".join(f"\n    {key}: {there.get(key)!r} there, {mine[key]!r} here" for key in differing)
+        return {key: f"{there[key]!r} there, {mine[key]!r} here" for key in mine if there[key] != mine[key]}
+
+    def _refuse_another(self) -> None:
+        """Refuse to wait for a job of another specification."""
+        if differing := self._differing():
             raise TrainingError(
-                "A job of this name has another specification.",
+                "A job of this name runs with another specification.",
                 where=self._folder,
-                got=f"a difference in {', '.join(differing)}{lines}",
-                fix="the fingerprint must cover whatever differs; remove the job's folder if it is of no use",
+                got=f"a difference in {', '.join(differing)}{_lines(differing)}",
+                fix="the fingerprint must cover whatever differs; until it does, run the stage again after that job",
             )
 
     def _start(self) -> None:
@@ -282,6 +299,10 @@ class LocalRun:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _lines(differing: Mapping[str, str]) -> str:
+    return "".join(f"\n    {key}: {how}" for key, how in differing.items())
 
 
 def _try_lock(path: Path) -> int | None:

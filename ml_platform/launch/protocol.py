@@ -70,7 +70,8 @@ class Launcher(Protocol):
             env: further environment variables of every process, such as those of Dagster Pipes.
 
         Raises:
-            TrainingError: a job of that name has another specification; the message says what differs.
+            TrainingError: a job of that name runs with another specification; the message says what differs. One that
+                has finished is replaced, with a warning.
         """
 
     def remove(self, name: str) -> bool:

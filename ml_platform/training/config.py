@@ -81,9 +81,13 @@ class TrainingJob:
         return (*self.numeric, *self.categorical, self.label)
 
     def identity(self) -> dict[str, Any]:
-        """What two launches under one name must agree on: everything but where things are and how much may be used."""
-        loose = {"files", "output", "memory_mib", "device", "progress_seconds"}
-        return {key: value for key, value in asdict(self).items() if key not in loose} | {"files": len(self.files)}
+        """What two launches under one name must agree on: everything but where things are and how much may be used.
+
+        As JSON has it, whichever side was read from JSON: a tuple is a list there.
+        """
+        loose = {"schema", "files", "output", "memory_mib", "device", "progress_seconds"}
+        record = json.loads(self.to_json())
+        return {key: value for key, value in record.items() if key not in loose} | {"files": len(self.files)}
 
     def to_json(self) -> str:
         """Canonical JSON, with the schema version."""

@@ -1,5 +1,6 @@
 """Real jobs of two processes under torchrun. Each start takes seconds, so tests share what they can."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,14 +100,48 @@ def test_a_finished_job_is_not_trained_again(
     assert list(run.logs()) == lines
 
 
-def test_a_job_of_the_same_name_with_another_specification_is_refused(
-    launcher: LocalLauncher, paths: list[str], trained: FolderResult
+def test_a_finished_job_is_joined_whatever_types_json_makes_of_its_hyperparameters(
+    launcher: LocalLauncher, paths: list[str]
 ) -> None:
+    """A tuple is written as a list."""
+    job = made.job(paths, hyperparameters={"hidden": (16,)}, epochs=1)
+    first = launch.run(launcher, name="tuple", job=job)
+    again = launcher.launch("tuple", job)
+    assert (again.joined, again.status().state) == (True, State.SUCCEEDED)
+    assert again.result() == first
+
+
+@pytest.mark.parametrize("spec", ["another", "broken", "gone"])
+def test_a_finished_job_of_another_specification_is_replaced(
+    launcher: LocalLauncher, paths: list[str], trained: FolderResult, caplog: pytest.LogCaptureFixture, spec: str
+) -> None:
+    name, mine = f"replaced-{spec}", made.job(paths, seed=1)
+    shutil.copytree(launcher.folder("first"), launcher.folder(name))
+    if spec == "broken":
+        (launcher.folder(name) / "spec.json").write_text('{"schema": 0}')
+    elif spec == "gone":
+        (launcher.folder(name) / "spec.json").unlink()
+    run = launcher.launch(name, mine)
+    assert (run.joined, run.status().state) == (False, State.RUNNING)
+    assert "another specification" in caplog.text
+    assert ("'seed': 1" if spec == "another" else "spec.json") in caplog.text
+    if spec != "another":  # one training tells enough
+        run.cancel()
+        return
+    wait_until(lambda: run.status().state.final, what="the job to end")
+    assert run.result().files["weights.safetensors"] != trained.files["weights.safetensors"]
+    assert launcher.launch(name, mine).joined
+
+
+def test_a_running_job_of_another_specification_is_refused(launcher: LocalLauncher, paths: list[str]) -> None:
+    first = launcher.launch("running", trouble(paths, "wait"))
     with pytest.raises(TrainingError, match="another specification") as caught:
-        launcher.launch("first", made.job(paths, seed=2))
+        launcher.launch("running", made.job(paths, seed=2))
     assert "recipe" in str(caught.value)
     assert "'seed': 2" in str(caught.value)
-    assert launcher.launch("first", made.job(paths)).status().state is State.SUCCEEDED  # and the lock is free again
+    assert first.status().state is State.RUNNING
+    first.cancel()
+    assert launcher.remove("running")  # and the refused one holds nothing
 
 
 def test_an_exception_in_a_rank_stands_on_top_of_the_error_also_for_who_waited(
