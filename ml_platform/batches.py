@@ -8,6 +8,7 @@ import zoneinfo
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ml_platform.declared import text, tuple_of
 from ml_platform.errors import DeclarationError
 
 _BATCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -23,27 +24,37 @@ class DailyBatches:
 
     def __post_init__(self) -> None:
         where = "DailyBatches"
-        for value in filter(None, (self.start, self.end)):
+        for value in (self.start, *([] if self.end is None else [self.end])):
             if not self.is_name(value):
-                raise DeclarationError("A day must be an ISO date.", where=where, got=value, fix="write 2013-01-31")
+                raise DeclarationError(
+                    "A day must be an ISO date.", where=where, got=repr(value), fix='write "2013-01-31"'
+                )
         if self.end is not None and self.end < self.start:
             raise DeclarationError("The last day is before the first.", where=where, got=f"{self.start}..{self.end}")
+        text(where, "timezone", self.timezone)
         try:
             zoneinfo.ZoneInfo(self.timezone)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
-            raise DeclarationError("Unknown time zone.", where=where, got=self.timezone) from error
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: a region is a folder
+            raise DeclarationError("Unknown time zone.", where=where, got=repr(self.timezone)) from error
 
     @staticmethod
-    def is_name(name: str) -> bool:
+    def is_name(name: object) -> bool:
         """Whether `name` is an ISO date written in full."""
         try:
-            return dt.date.fromisoformat(name).isoformat() == name
+            return isinstance(name, str) and dt.date.fromisoformat(name).isoformat() == name
         except ValueError:
             return False
 
-    def accepts(self, name: str) -> bool:
-        """Whether `name` is a day of this pipeline."""
+    def has(self, name: str) -> bool:
+        """Whether `name` is a day of this pipeline, be it past or to come."""
         return self.is_name(name) and self.start <= name and (self.end is None or name <= self.end)
+
+    def accepts(self, name: str) -> bool:
+        """Whether `name` is a day of this pipeline; where it is open-ended, one that has begun in `timezone`."""
+        return self.has(name) and (self.end is not None or name <= self._today())
+
+    def _today(self) -> str:
+        return dt.datetime.now(zoneinfo.ZoneInfo(self.timezone)).date().isoformat()
 
     def describe(self) -> str:
         """The names that are accepted, in words."""
@@ -75,28 +86,54 @@ class Split:
     train_batches: int | None = None
     holdout_batches: int | None = None
 
-    @classmethod
-    def between(cls, *, train: tuple[str, str], holdout: tuple[str, str]) -> Split:
-        """From the first to the last batch named, both included."""
-        for name, (first, last) in (("train", train), ("holdout", holdout)):
-            if first > last:
-                raise DeclarationError(
-                    "A split's first batch is after its last.", where=f"Split.{name}", got=(first, last)
-                )
-        if holdout[0] <= train[1]:
+    def __post_init__(self) -> None:
+        if (self.train is None) != (self.holdout is None) or (
+            (self.train is None) == (self.holdout_batches is None)
+            or (self.train is not None and self.train_batches is not None)
+        ):
+            raise DeclarationError(
+                "A split has fixed bounds (train and holdout) or counts batches (holdout_batches), one of the two.",
+                where="Split",
+                got=repr(self),
+                fix="use Split.between(train=..., holdout=...) or Split.rolling(holdout=...)",
+            )
+        if self.train is not None:
+            self._check_bounds()
+        else:
+            for count in (self.holdout_batches, *([] if self.train_batches is None else [self.train_batches])):
+                if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+                    raise DeclarationError(
+                        "A rolling split counts batches, from 1.",
+                        where="Split",
+                        got=(self.train_batches, self.holdout_batches),
+                    )
+
+    def _check_bounds(self) -> None:
+        for name in ("train", "holdout"):
+            bounds = tuple_of(f"Split.{name}", name, getattr(self, name), str)
+            if len(bounds) != 2:
+                raise DeclarationError("A split's bounds are two names.", where=f"Split.{name}", got=bounds)
+            if bounds[0] > bounds[1]:
+                raise DeclarationError("A split's first batch is after its last.", where=f"Split.{name}", got=bounds)
+            object.__setattr__(self, name, bounds)
+        assert self.train is not None
+        assert self.holdout is not None
+        if self.holdout[0] <= self.train[1]:
             raise DeclarationError(
                 "The holdout overlaps the training window, or comes before it.",
                 where="Split",
-                got=f"train {train[0]}..{train[1]}, holdout {holdout[0]}..{holdout[1]}",
+                got=f"train {self.train[0]}..{self.train[1]}, holdout {self.holdout[0]}..{self.holdout[1]}",
                 fix="let the holdout begin after the last training batch",
             )
+
+    @classmethod
+    def between(cls, *, train: tuple[str, str], holdout: tuple[str, str]) -> Split:
+        """From the first to the last batch named, both included."""
         return cls(train=train, holdout=holdout)
 
     @classmethod
     def rolling(cls, *, train: int | None = None, holdout: int) -> Split:
         """The last `holdout` batches are held out; the `train` before them (all, when None) are learned from."""
-        if holdout < 1 or (train is not None and train < 1):
-            raise DeclarationError("A rolling split counts batches, from 1.", where="Split", got=(train, holdout))
         return cls(train_batches=train, holdout_batches=holdout)
 
     def divide(self, batches: Sequence[str]) -> tuple[list[str], list[str]]:

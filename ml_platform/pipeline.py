@@ -7,14 +7,15 @@ typing error is caught when the pipeline is defined and not after five hours.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ml_platform import declared
 from ml_platform.batches import DailyBatches, NamedBatches, Split
 from ml_platform.errors import DeclarationError
-from ml_platform.naming import check_named, texts_of
+from ml_platform.naming import check_named, columns_of, texts_of
+from ml_platform.versions.imports import closure
 
 __all__ = [
     "BATCH_COLUMN",
@@ -34,8 +35,6 @@ __all__ = [
 
 Task = Literal["binary", "multiclass", "regression"]
 Format = Literal["parquet", "csv"]
-
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 BATCH_COLUMN = "batch"
 """In every frame that a feature function sees and returns: the batch that a row is computed for."""
@@ -60,6 +59,16 @@ class Source:
 
     def __post_init__(self) -> None:
         _check_feed("Source", self.name, self.schema, self.format)
+        where = f"Source {self.name!r}"
+        _set(self, known_later=declared.tuple_of(where, "known_later", self.known_later, str))
+        columns = columns_of(self.schema) if self.known_later else None
+        if columns is not None and (wrong := [name for name in self.known_later if name not in columns]):
+            raise DeclarationError(
+                "The schema names no such column as is said to be known later.",
+                where=f"{where}, {self.schema}",
+                got=", ".join(wrong),
+                fix="correct the spelling: a name that is not in the data guards nothing",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +107,9 @@ class Features:
     lookback: int = 0
 
     def __post_init__(self) -> None:
-        check_named("Features.function", self.function)
+        check_named("Features.function", self.function, "function")
+        for columns in ("numeric", "categorical", "keys"):
+            _set(self, **{columns: declared.tuple_of("Features", columns, getattr(self, columns), str)})
         names = [*self.numeric, *self.categorical, *self.keys]
         if not (self.numeric or self.categorical):
             raise DeclarationError("A pipeline needs at least one feature.", where="Features")
@@ -106,8 +117,8 @@ class Features:
             raise DeclarationError("A column is declared twice.", where="Features", got=", ".join(twice))
         if BATCH_COLUMN in names:
             raise DeclarationError(f"`{BATCH_COLUMN}` is the platform's column.", where="Features", fix="rename yours")
-        if self.lookback < 0:
-            raise DeclarationError("A look-back counts earlier batches.", where="Features", got=self.lookback)
+        if isinstance(self.lookback, bool) or not isinstance(self.lookback, int) or self.lookback < 0:
+            raise DeclarationError("A look-back counts earlier batches.", where="Features", got=repr(self.lookback))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -154,22 +165,30 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_named("Recipe.model", self.model)
+        check_named("Recipe.model", self.model, "function")
         if self.loss is not None:
-            check_named("Recipe.loss", self.loss)
+            check_named("Recipe.loss", self.loss, "function")
         for name in ("epochs", "batch_size", "processes", "threads", "memory_mib"):
-            if getattr(self, name) < 1:
-                raise DeclarationError(f"`{name}` must be at least 1.", where="Recipe", got=getattr(self, name))
+            declared.whole_number("Recipe", name, getattr(self, name), 1)
+        declared.whole_number("Recipe", "seed", self.seed, 0, 2**32 - 1)  # more, and scikit-learn refuses
+        for name in ("hyperparameters", "optimizer_options"):
+            declared.json_values("Recipe", name, getattr(self, name))
+        declared.optimizer("Recipe.optimizer", self.optimizer)
+        declared.hyperparameters("Recipe.hyperparameters", self.model, self.hyperparameters)
         if self.batch_size % self.processes:
             raise DeclarationError(
                 "The batch size must divide evenly among the processes.",
                 where="Recipe",
                 got=f"batch_size={self.batch_size}, processes={self.processes}",
             )
-        if not self.learning_rate > 0:
-            raise DeclarationError("The learning rate must be positive.", where="Recipe", got=self.learning_rate)
-        if not 0 <= self.warmup <= 1:
-            raise DeclarationError("The warm-up is a share of the steps, 0 to 1.", where="Recipe", got=self.warmup)
+        if not (declared.is_finite(self.learning_rate) and self.learning_rate > 0):
+            raise DeclarationError(
+                "The learning rate must be positive, and finite.", where="Recipe", got=repr(self.learning_rate)
+            )
+        if not (declared.is_finite(self.warmup) and 0 <= self.warmup <= 1):
+            raise DeclarationError(
+                "The warm-up is a share of the steps, 0 to 1.", where="Recipe", got=repr(self.warmup)
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,18 +200,25 @@ class MetricGate:
     at_most: float | None = None
 
     def __post_init__(self) -> None:
+        where = f"MetricGate {declared.text('MetricGate', 'metric', self.metric)}"
         if (self.at_least is None) == (self.at_most is None):
-            raise DeclarationError(
-                "A metric gate has one bound: at_least or at_most.", where=f"MetricGate {self.metric}"
-            )
+            raise DeclarationError("A metric gate has one bound: at_least or at_most.", where=where)
+        if not declared.is_finite(self.bound):
+            raise DeclarationError("A metric gate's bound is a finite number.", where=where, got=repr(self.bound))
+
+    @property
+    def bound(self) -> float:
+        """The bound that is given."""
+        bound = self.at_most if self.at_least is None else self.at_least
+        assert bound is not None
+        return bound
 
     def passes(self, value: float) -> bool:
         """Whether `value` is inside the bound. Not-a-number never is."""
-        return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0.0)
+        return value <= self.bound if self.at_least is None else value >= self.bound
 
     def __str__(self) -> str:
-        bound = f">= {self.at_least}" if self.at_least is not None else f"<= {self.at_most}"
-        return f"{self.metric} {bound}"
+        return f"{self.metric} {'<=' if self.at_least is None else '>='} {self.bound}"
 
 
 METRICS: Mapping[Task, tuple[str, ...]] = {
@@ -201,6 +227,9 @@ METRICS: Mapping[Task, tuple[str, ...]] = {
     "regression": ("rmse", "mae", "r2"),
 }
 """Metrics that evaluation computes, by task; the first one is shown first."""
+
+SHARES = frozenset({"roc_auc", "average_precision", "brier", "accuracy", "f1_macro", "roc_auc_ovr"})
+"""Metrics that lie in 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,7 +273,8 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         where = f"Pipeline {self.name!r}"
-        _check_identifier("Pipeline", self.name)
+        declared.identifier("Pipeline", self.name)
+        self._check_types(where)
         if not self.sources:
             raise DeclarationError("A pipeline needs at least one source.", where=where)
         feeds = [*(source.name for source in self.sources), *(reference.name for reference in self.references)]
@@ -258,30 +288,49 @@ class Pipeline:
             raise DeclarationError("The label is also declared as a feature.", where=where, got=self.label)
         self._check_known_later(where)
         self._check_label(where)
-        for gate in self.gates:
-            if gate.metric not in METRICS[self.task]:
-                raise DeclarationError(
-                    f"A {self.task} pipeline has no such metric.",
-                    where=f"{where}, {gate}",
-                    got=gate.metric,
-                    fix=f"one of {', '.join(METRICS[self.task])}",
-                )
+        self._check_gates(where)
         if self.split.train and isinstance(self.batches, DailyBatches):
             for day in (*self.split.train, *(self.split.holdout or ())):
-                if not self.batches.accepts(day):
+                if not self.batches.has(day):
                     raise DeclarationError(
                         "The split names a day that the pipeline does not have.",
                         where=where,
                         got=day,
                         fix=self.batches.describe(),
                     )
-        if not 0.5 < self.leakage_limit <= 1:
-            raise DeclarationError("The leakage limit lies in (0.5, 1].", where=where, got=self.leakage_limit)
-        for owner in self.owners:
-            if not (owner.startswith("team:") or re.fullmatch(r"[^@\s]+@[^@\s]+", owner)):
-                raise DeclarationError("An owner is an e-mail address or team:name.", where=where, got=owner)
+        if not (declared.is_finite(self.leakage_limit) and 0.5 < self.leakage_limit <= 1):
+            raise DeclarationError("The leakage limit lies in (0.5, 1].", where=where, got=repr(self.leakage_limit))
+        declared.owners(where, self.owners)
+        declared.tags(where, self.tags)
         if self.sample_data is not None:
-            check_named(f"{where}, sample_data", self.sample_data)
+            check_named(f"{where}, sample_data", self.sample_data, "function")
+
+    def _check_types(self, where: str) -> None:
+        for name in ("description", "label", "task"):
+            declared.text(where, name, getattr(self, name))
+        declared.instance(where, "batches", self.batches, DailyBatches, NamedBatches)
+        declared.instance(where, "features", self.features, Features)
+        declared.instance(where, "recipe", self.recipe, Recipe)
+        declared.instance(where, "split", self.split, Split)
+        kinds = {"sources": Source, "references": Reference, "gates": MetricGate, "owners": str}
+        for name, kind in kinds.items():
+            _set(self, **{name: declared.tuple_of(where, name, getattr(self, name), kind)})
+
+    def _check_gates(self, where: str) -> None:
+        metrics = [gate.metric for gate in self.gates]
+        for gate in self.gates:
+            at = f"{where}, {gate}"
+            if gate.metric not in METRICS[self.task]:
+                raise DeclarationError(
+                    f"A {self.task} pipeline has no such metric.",
+                    where=at,
+                    got=gate.metric,
+                    fix=f"one of {', '.join(METRICS[self.task])}",
+                )
+            if metrics.count(gate.metric) > 1:
+                raise DeclarationError("Two gates bound one metric.", where=at, got=gate.metric, fix="keep one")
+            if gate.metric in SHARES and not 0 <= gate.bound <= 1:
+                raise DeclarationError("The metric lies in 0 to 1, its bound does not.", where=at, got=gate.bound)
 
     def _check_known_later(self, where: str) -> None:
         for source in self.sources:
@@ -294,9 +343,9 @@ class Pipeline:
                 )
 
     def _check_label(self, where: str) -> None:
-        """The feature function's module must at least mention the label, or nothing can compute it."""
+        """The feature function's module, or one that it reaches, must mention the label, or nothing can compute it."""
         module = self.features.function.partition(":")[0]
-        if self.label not in texts_of(module):
+        if not any(self.label in texts_of(name) for name in closure((module,))[0]):
             raise DeclarationError(
                 "The feature function never names the label.",
                 where=f"{where}, {self.features.function}",
@@ -312,6 +361,7 @@ class Pipeline:
 RESERVED_NAMES = frozenset(
     {
         "references",
+        "batches",
         "raw_batch",
         "validated_batch",
         "features",
@@ -325,16 +375,13 @@ RESERVED_NAMES = frozenset(
 
 
 def _check_feed(kind: str, name: str, schema: str, format_: str) -> None:
-    _check_identifier(kind, name)
-    check_named(f"{kind} {name!r}, schema", schema)
+    declared.identifier(kind, name)
+    check_named(f"{kind} {name!r}, schema", schema, "schema")
     if format_ not in ("parquet", "csv"):
         raise DeclarationError("Unknown format.", where=f"{kind} {name!r}", got=format_, fix="parquet or csv")
 
 
-def _check_identifier(kind: str, name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise DeclarationError(
-            f"A {kind.lower()}'s name is lower-case letters, digits and underscores, from a letter on, at most 63.",
-            where=kind,
-            got=repr(name),
-        )
+def _set(declaration: object, **values: object) -> None:
+    """Set fields of a frozen dataclass that is being made."""
+    for name, value in values.items():
+        object.__setattr__(declaration, name, value)

@@ -32,9 +32,13 @@ class Settings(BaseSettings):
         description='JSON: options for fsspec by protocol, such as {"s3": {"endpoint_url": "http://..."}}.',
     )
     spark_master: str = Field(default="local[*]", description="Spark master.")
-    spark_memory: str = Field(default="1g", description="Heap of the Spark driver.")
-    gate_memory: int = Field(default=512, description="MiB that checking one batch may use.")
-    settle_seconds: float = Field(default=2.0, description="How long a landed file must have kept still.")
+    spark_memory: str = Field(
+        default="1g", pattern=r"^[1-9][0-9]*[kmgtKMGT]$", description="Heap of the Spark driver, such as 512m or 4g."
+    )
+    gate_memory: int = Field(default=512, ge=64, description="MiB that checking one batch may use.")
+    settle_seconds: float = Field(
+        default=2.0, ge=0, allow_inf_nan=False, description="How long a landed file must have kept still."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where training runs.")
     java_home: str = Field(
         default="", validation_alias="JAVA_HOME", description="Where Java is (JAVA_HOME). Default: java on the PATH."

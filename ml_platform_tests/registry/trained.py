@@ -48,7 +48,7 @@ def declare(task: str = "binary", label: str = "late", name: str = "toy") -> Pip
         name=name,
         description="Which toys come late.",
         batches=NamedBatches(),
-        sources=(Source(name="toys", schema=f"{__name__}:rows"),),
+        sources=(Source(name="toys", schema=f"{__name__}:LABELS"),),
         features=Features(
             function=f"{__name__}:features", numeric=("size", "age"), categorical=("maker", "place"), keys=("id",)
         ),

@@ -62,8 +62,8 @@ def test_a_model_that_does_not_exist_is_refused_before_anything_starts() -> None
 
 
 def test_a_hyperparameter_must_be_json() -> None:
-    with pytest.raises(TrainingError, match="JSON"):
-        made.job(["/a.parquet"], hyperparameters={"hidden": {1, 2}}).to_json()
+    with pytest.raises(DeclarationError, match="JSON"):
+        made.job(["/a.parquet"], hyperparameters={"hidden": {1, 2}})
 
 
 def test_a_stage_can_launch_without_loading_torch() -> None:
