@@ -1,7 +1,7 @@
 """The registered model as MLflow calls it: raw feature rows in, predictions out. Nothing here is a pickle.
 
 MLflow finds this module by the name that the model carries (its pyfunc flavour's `loader_module`), for
-`mlflow.pyfunc.load_model` and for `mlflow models serve`. Both check rows against `signature` first.
+`mlflow.pyfunc.load_model` and for `mlflow models serve`. Both check first that rows have the columns of `signature`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from ml_platform.training.scoring import Scorer
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
     from mlflow.models import ModelSignature
 
 PREDICTION, PROBABILITY = "prediction", "probability"
@@ -69,31 +68,18 @@ def _load_pyfunc(path: str) -> ScoringModel:
     return ScoringModel(Scorer.load(Path(path)))
 
 
-def signature(scorer: Scorer, example: pa.Table) -> ModelSignature:
+def signature(scorer: Scorer) -> ModelSignature:
     """What the model takes and gives.
 
-    Text is a string, floating point a double, with NaN or null for a missing value. Whole numbers and booleans are
-    "any": MLflow would refuse either the whole numbers (declared double) or the missing ones among them (declared
-    long), and both are raw feature rows. The model itself checks those.
-
-    Args:
-        scorer: the model.
-        example: raw feature rows; its types decide.
+    Each feature column is required, and may be of any type. Rows are scored as the feature function returns them, and
+    MLflow's types would refuse some of those: whole numbers for a double, a missing one among longs, and for a string
+    a whole number, which the feature job casts. The scorer itself checks values, and names the column.
     """
-    import pyarrow.types as types
     from mlflow.models import ModelSignature
     from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
 
     untyped: Any = AnyType
-    inputs: list[Any] = []
-    for name in scorer.columns:
-        type_ = example.schema.field(name).type
-        kind = untyped()
-        if types.is_floating(type_):
-            kind = DataType.double
-        elif types.is_string(type_) or types.is_large_string(type_):
-            kind = DataType.string
-        inputs.append(ColSpec(kind, name))
+    inputs: list[Any] = [ColSpec(untyped(), name) for name in scorer.columns]
     predicted = _class_type(scorer.classes) if scorer.classes else DataType.double
     outputs: list[Any] = [ColSpec(predicted, PREDICTION)]
     if scorer.task == "binary":

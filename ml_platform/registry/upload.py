@@ -116,7 +116,7 @@ def _save(
         path=str(folder),
         loader_module=_LOADER,
         data_path=str(content),
-        signature=signature(scorer, example),
+        signature=signature(scorer),
         input_example=example.to_pandas(),
         pip_requirements=pinned([pipeline.recipe.model]),
         mlflow_model=Model(

@@ -2,7 +2,8 @@
 
 Numeric: (value - mean) / std in float64, then float32. Missing, NaN and infinite values become the mean; where the
 training rows had some, a further column says so. Categorical: the position in the sorted vocabulary, from 1; code 0 is
-a missing or unknown value. Whole-number categories are compared as integers, all others as text.
+a missing or unknown value. Where the training rows held whole numbers they are compared as integers, otherwise as
+text; the text of a whole number is what Spark's cast makes of it, since the feature job casts so before training.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def column(table: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def numeric_values(table: pa.Table, name: str) -> NDArray[np.float64]:
-    """A column as float64 (rows,), missing values as NaN. Numbers, booleans, and text that holds numbers."""
+    """A column as float64 (rows,), missing values as NaN. Numbers and booleans; no text, even if it reads as one."""
     return _cast(_plain(column(table, name)), pa.float64(), name).to_numpy()  # type: ignore[no-any-return]
 
 
@@ -211,11 +212,12 @@ def _cast(values: pa.ChunkedArray, type_: pa.DataType, name: str) -> pa.ChunkedA
     try:
         if type_ == pa.int64() and pa.types.is_floating(values.type):
             values = pc.if_else(pc.is_nan(values), None, values)  # pandas writes a missing integer as NaN
-        if type_ == pa.float64() and not _is_number(values.type):
+        if type_ == pa.float64() and values.null_count < len(values) and not _is_number(values.type):
             raise pa.ArrowInvalid(f"{values.type} is not a number")
-        if type_ == pa.string() and (pa.types.is_floating(values.type) or pa.types.is_nested(values.type)):
-            if values.null_count == len(values) or pc.all(pc.is_nan(values)).as_py():
-                return pa.chunked_array([pa.nulls(len(values), type_)])
+        if type_ == pa.string() and pa.types.is_floating(values.type):
+            # pandas makes floats of whole numbers with missing ones among them: 5.0 was 5, and is "5".
+            values = pc.if_else(pc.is_nan(values), None, values).cast(pa.int64())
+        if type_ == pa.string() and pa.types.is_nested(values.type):
             raise pa.ArrowInvalid(f"{values.type} is not a category")
         safe = not (type_ == pa.float64() and pa.types.is_integer(values.type))  # beyond 2**53 the nearest will do
         return values.cast(type_, safe=safe)
@@ -224,7 +226,9 @@ def _cast(values: pa.ChunkedArray, type_: pa.DataType, name: str) -> pa.ChunkedA
             f"A value of column {name!r} cannot be read as {type_}.",
             where=f"column {name!r} of type {values.type}",
             got=str(error).splitlines()[0],
-            fix="give values of the type that the model was trained with",
+            fix="give numbers or booleans"
+            if type_ == pa.float64()
+            else "give text, whole numbers or booleans, as the feature function does",
         ) from error
 
 
@@ -235,6 +239,4 @@ def _is_number(type_: pa.DataType) -> bool:
         or pa.types.is_boolean(type_)
         or pa.types.is_decimal(type_)
         or pa.types.is_null(type_)
-        or pa.types.is_string(type_)
-        or pa.types.is_large_string(type_)
     )

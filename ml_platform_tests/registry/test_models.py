@@ -16,7 +16,7 @@ from ml_platform.registry import models
 from ml_platform.registry.connection import Connection
 from ml_platform.registry.tracking import MlflowResource
 from ml_platform_tests.registry.conftest import context
-from ml_platform_tests.registry.trained import TOY, Trained, train
+from ml_platform_tests.registry.trained import TOY, Trained, rows, train
 
 
 @pytest.fixture(scope="session")
@@ -103,10 +103,7 @@ def test_the_model_says_what_it_takes_and_shows_an_example(mlflow, uri, trained)
     model = load(uri)
     inputs = model.metadata.signature.inputs
     assert inputs.input_names() == ["size", "age", "maker", "place"]
-    assert [str(inputs.input_types_dict()[name]) for name in ("size", "maker")] == [
-        "DataType.double",
-        "DataType.string",
-    ]
+    assert inputs.required_input_names() == inputs.input_names()
     assert model.metadata.signature.outputs.input_names() == ["probability", "prediction"]
     example = model.input_example
     assert list(example.columns) == inputs.input_names()
@@ -121,10 +118,12 @@ def test_the_model_says_what_it_takes_and_shows_an_example(mlflow, uri, trained)
     ("change", "message"),
     [
         (lambda rows: rows.drop(columns="size"), r"missing inputs \['size'\]"),
-        (lambda rows: rows.assign(size="big"), "column size"),
+        (lambda rows: rows.assign(size="big"), "'size' cannot be read"),
+        (lambda rows: rows.assign(size="1.5"), "'size' cannot be read"),
+        (lambda rows: rows.assign(size=[1.5, "big", 2, None, 3]), "'size' are of several types"),
         (lambda rows: rows.assign(age="old"), "'age' cannot be read"),
         (lambda rows: rows.assign(place="Paris"), "'place' cannot be read"),
-        (lambda rows: rows.assign(maker=3), "column maker"),
+        (lambda rows: rows.assign(maker=3.5), "'maker' cannot be read"),
     ],
 )
 def test_bad_rows_are_refused_by_column(mlflow, uri, trained, change, message):
@@ -139,6 +138,25 @@ def test_missing_and_unknown_values_are_no_error(mlflow, uri, trained):
     frame = trained.frame(3)
     odd = frame.assign(size=None, age=[1.0, None, 3.0], maker=[None, "never seen", "x"], place=[None, 99, 1])
     assert load(uri).predict(odd)["probability"].between(0, 1).all()
+
+
+def test_raw_rows_score_as_those_that_the_feature_job_cast(uri, tmp_path):
+    """It casts numbers to double and categories to string before training; rows to score come uncast."""
+    made = train(TOY, tmp_path / "made", cast=True)
+    register(MlflowResource(tracking_uri=uri), made)
+    model = load(uri)
+    raw = rows(200, 11).select(TOY.features.columns).to_pandas().assign(size=range(200))
+    cast = raw.assign(size=raw["size"].astype(float), age=raw["age"].astype(float), place=raw["place"].astype(str))
+    expected = model.predict(cast)["probability"]
+    assert expected.nunique() > 100
+    assert (expected != model.predict(cast.assign(place=None))["probability"]).all()  # places are known, and matter
+    for kind in ("int32", "int64", "Int64", "float64", "object"):
+        answer = model.predict(raw.astype({"size": kind, "age": kind, "place": kind}))["probability"]
+        assert (answer == expected).all(), kind
+    half = cast.assign(place=cast["place"].where(cast.index % 2 == 0, None))
+    floats = raw.assign(place=raw["place"].where(raw.index % 2 == 0))
+    assert floats["place"].dtype == "float64"
+    assert (model.predict(floats)["probability"] == model.predict(half)["probability"]).all()
 
 
 @pytest.mark.parametrize(("task", "label"), [("multiclass", "grade"), ("regression", "price")])

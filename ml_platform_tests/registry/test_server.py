@@ -151,8 +151,8 @@ def test_what_mlflow_refuses_is_not_tried_again(server):
     assert time.monotonic() - started < 60
 
 
-def post(url: str, rows: Any) -> tuple[int, Any]:
-    body = json.dumps({"dataframe_split": rows}).encode()
+def post(url: str, rows: Any, form: str = "dataframe_split") -> tuple[int, Any]:
+    body = json.dumps({form: rows}).encode()
     request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request) as response:
@@ -178,6 +178,8 @@ def test_the_champion_is_served_over_http(server, trained, tmp_path: Path):
         assert status == 200, answer
         given = [row["probability"] for row in answer["predictions"]]
         assert abs(trained.scorer.score(frame) - given).max() < 1e-6
+        records = json.loads(frame.to_json(orient="records"))
+        assert post(f"{url}/invocations", records, "dataframe_records") == (200, answer)
         without = json.loads(frame.drop(columns="size").to_json(orient="split", index=False))
         status, answer = post(f"{url}/invocations", without)
         assert status == 400

@@ -87,10 +87,15 @@ def toy(folder: Path) -> Trained:
     return Trained(TOY, folder / "model") if (folder / "model").exists() else train(TOY, folder)
 
 
-def train(pipeline: Pipeline, folder: Path, seed: int = 0) -> Trained:
-    """Train in a process of its own, as the platform does."""
+def train(pipeline: Pipeline, folder: Path, seed: int = 0, *, cast: bool = False) -> Trained:
+    """Train in a process of its own, as the platform does; `cast` rows are what its feature job makes of them."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows(2000, seed).write_parquet(folder / "rows.parquet")
+    made, features = rows(2000, seed), pipeline.features
+    if cast:
+        made = made.cast(
+            {**dict.fromkeys(features.numeric, pl.Float64), **dict.fromkeys(features.categorical, pl.String)}
+        )
+    made.write_parquet(folder / "rows.parquet")
     job = TrainingJob(
         pipeline=pipeline.name,
         task=pipeline.task,

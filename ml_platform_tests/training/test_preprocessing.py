@@ -82,9 +82,34 @@ def test_a_category_reads_the_same_however_the_column_is_encoded() -> None:
 
 
 @pytest.mark.parametrize(
+    "raw",
+    [
+        pa.array([5, 17, None, 99], pa.int32()),
+        pa.array([5, 17, None, 99], pa.int64()),
+        pa.array([5.0, 17.0, float("nan"), 99.0]),  # what pandas makes of whole numbers with a missing one
+        pa.array([5.0, 17.0, None, 99.0], pa.float32()),
+        pa.array([5, 17, None, 99], pa.int16()).dictionary_encode(),
+    ],
+)
+def test_a_whole_number_is_the_text_that_the_feature_job_made_of_it(raw: pa.Array) -> None:
+    fitted = fit(TABLE.set_column(2, "place", pa.array(["5", "17", "5", "17", "5", None])))
+    rows = TABLE.slice(0, 4).set_column(2, "place", raw)
+    assert fitted.encode(rows).categorical[:, 0].tolist() == [2, 1, 0, 0]
+
+
+@pytest.mark.parametrize("missing", [pa.nulls(6), pa.nulls(6, pa.string()), pa.nulls(6, pa.float64())])
+def test_a_column_may_be_missing_throughout(missing: pa.Array) -> None:
+    fitted = fit(TABLE)
+    for name in ("x", "place", "month"):
+        rows = TABLE.set_column(TABLE.column_names.index(name), name, missing)
+        assert fitted.encode(rows).numeric.shape == (6, 3)
+
+
+@pytest.mark.parametrize(
     ("name", "values"),
     [
         ("x", ["1.0", "two", None, "5", "6", "7"]),
+        ("x", ["1.0", "2.0", None, "5", "6", "7"]),
         ("month", [1.5, 2, 3, 4, 5, 6]),
         ("month", ["January"] * 6),
         ("place", [1.5] * 6),
