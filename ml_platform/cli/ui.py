@@ -63,9 +63,11 @@ def _interrupt(number: int, _frame: object) -> None:
 
 def _dagster(settings: Settings, host: str, port: int) -> Service:
     from ml_platform.cli.processes import Service
-    from ml_platform.instance import prepare_folder
+    from ml_platform.instance import prepare_folder, prepare_instance
 
     home = prepare_folder(settings)
+    # Dagster's processes would all make the databases of a cold home at once.
+    prepare_instance(settings).dispose()
     return Service(
         name="Dagster",
         url=f"http://{host}:{port}",
