@@ -31,6 +31,7 @@ from typing import Any
 from ml_platform.errors import PlatformError, TrainingError
 from ml_platform.launch import failure
 from ml_platform.launch.protocol import State, Status
+from ml_platform.settings import child_environment
 from ml_platform.training import watchdog
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.result import FolderResult, read_result
@@ -272,7 +273,7 @@ class LocalRun:
         if sys.platform == "linux":
             # All ranks are here: no need for the host's name to resolve, nor for a port to be open to others.
             ours |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-        return {**os.environ, **ours, **self._env}
+        return child_environment(**{**ours, **self._env})
 
     def _ended(self, code: int) -> None:
         if code == 0 and read_result(self._folder / "model") is not None:
