@@ -135,7 +135,7 @@ def measure(job: TrainingJob, rounds: int) -> None:
     training.settle(job)
     with training.joined(job) as place:
         memory = training.prepare(job, place)
-        streaming = training.prepare(replace(job, memory_mib=8), place)
+        streaming = training.prepare(replace(job, recipe=replace(job.recipe, memory_mib=8)), place)
         assert (memory.loader.mode, streaming.loader.mode) == ("memory", "streaming")
         assert isinstance(memory.loader, InMemory)
         rows = memory.loader._rows

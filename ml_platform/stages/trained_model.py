@@ -68,7 +68,6 @@ class TrainedModel(Stage):
             categorical=self.pipeline.features.categorical,
             recipe=self.pipeline.recipe,
             files=tuple(str(path) for path in TrainingList.paths(bench.store, listed.train)),
-            memory_mib=self.pipeline.recipe.memory_mib,
             device=bench.settings.device,
         )
         folder, page = self._train(bench, work, job)

@@ -29,7 +29,6 @@ class TrainingJob:
         recipe: what to train; a mapping of its fields is taken too.
         files: Parquet files, in batch order. Row order matters to the bytes: write them in a fixed order.
         output: the model folder to write. The launcher fills it in where it is empty.
-        memory_mib: up to how many MiB a process keeps its rows in memory; larger data is streamed.
         device: "auto" takes a GPU where there is one.
         progress_seconds: at most how often progress is reported within an epoch.
 
@@ -45,7 +44,6 @@ class TrainingJob:
     recipe: Recipe
     files: tuple[str, ...]
     output: str = ""
-    memory_mib: int = 4096
     device: Device = "auto"
     progress_seconds: float = 1.0
 
@@ -60,8 +58,6 @@ class TrainingJob:
         for name, allowed in (("task", get_args(Task)), ("device", get_args(Device))):
             if getattr(self, name) not in allowed:
                 raise _bad(f"Unknown {name}.", getattr(self, name), f"one of {', '.join(allowed)}")
-        if not isinstance(self.memory_mib, int) or isinstance(self.memory_mib, bool) or self.memory_mib < 1:
-            raise _bad("`memory_mib` must be a whole number of at least 1.", repr(self.memory_mib))
         if not isinstance(self.progress_seconds, int | float) or not self.progress_seconds >= 0:
             raise _bad("`progress_seconds` must not be negative.", repr(self.progress_seconds))
         for name in ("pipeline", "label"):
@@ -85,7 +81,7 @@ class TrainingJob:
 
         As JSON has it, whichever side was read from JSON: a tuple is a list there.
         """
-        loose = {"schema", "files", "output", "memory_mib", "device", "progress_seconds"}
+        loose = {"schema", "files", "output", "device", "progress_seconds"}
         record = json.loads(self.to_json())
         return {key: value for key, value in record.items() if key not in loose} | {"files": len(self.files)}
 

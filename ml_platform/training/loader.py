@@ -94,13 +94,13 @@ def make(
     cuts = Cuts(sum(group.labelled for group in groups), world, job.recipe.batch_size)
     if tables is not None:
         return InMemory(job, tables, preprocessing, cuts, rank, device)
-    buffer_rows = job.memory_mib * 2**20 // (2 * row_bytes(job))
+    buffer_rows = job.recipe.memory_mib * 2**20 // (2 * row_bytes(job))
     return Streaming(job, groups, preprocessing, cuts, rank, device, buffer_rows=buffer_rows)
 
 
 def fits(job: TrainingJob, rows: int, world: int) -> bool:
     """Whether a rank's share of `rows` stays in memory."""
-    return -(-rows // world) * row_bytes(job) <= job.memory_mib * 2**20
+    return -(-rows // world) * row_bytes(job) <= job.recipe.memory_mib * 2**20
 
 
 class InMemory:

@@ -25,8 +25,6 @@ def test_a_job_survives_being_written_and_read() -> None:
     [
         ({"task": "ranking"}, "Unknown task"),
         ({"device": "tpu"}, "Unknown device"),
-        ({"memory_mib": 0}, "memory_mib"),
-        ({"memory_mib": "1"}, "memory_mib"),
         ({"files": []}, "no files"),
         ({"files": "a.parquet"}, "list of strings"),
         ({"label": "x"}, "two parts"),
