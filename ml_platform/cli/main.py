@@ -36,7 +36,8 @@ EXAMPLES = """[bold]Begin here[/bold]
 
   Everything is kept in ./.ml_platform, or where ML_PLATFORM_HOME says.
   A command ends with 0 when all is well, 1 when something that it did failed,
-  2 when it was asked wrongly. The README lists all settings."""
+  2 when it was asked wrongly; `plan` also ends with 2 when there is something to do.
+  The README lists all settings."""
 
 app = typer.Typer(
     name="ml-platform",
