@@ -170,7 +170,7 @@ class Chain:
 
     def batches(self) -> tuple[str, ...]:
         """Every batch that has landed or was ever taken, in name order."""
-        return tuple(sorted({*self.published.versions("raw_batch"), *self.landed()}))
+        return tuple(sorted({*self.published.versions(RAW_BATCH), *self.landed()}))
 
     def taken(self) -> tuple[str, ...]:
         """Every batch of which a snapshot is published, in name order; when planning, also what will be taken."""

@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.gates.report import FAMILIES, GateReport
-from ml_platform.stages.stage import Check, CheckResult
+from ml_platform.stages.stage import Check, CheckResult, Outcome, Work
+from ml_platform.versions.fingerprint import short_hash
 
 if TYPE_CHECKING:
     from ml_platform.pipeline import Reference, Source
+
+
+GATE_CODE = "ml_platform.gates.schema:check"
+GATE_LIBRARIES = ("pandera", "polars", "pyarrow")
+REPORT_FILE = "report.json"
 
 
 def gate_checks() -> tuple[Check, ...]:
@@ -64,6 +70,32 @@ def _family(name: str, reports: Mapping[str, GateReport]) -> CheckResult:
 def _flat(case: Mapping[str, Any]) -> dict[str, Any]:
     """A failing row as one line of a table."""
     return {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in case.items()}
+
+
+def outcome_of(
+    work: Work, reports: Mapping[str, GateReport], files: Mapping[str, Path], *, version: str, folder: Path
+) -> Outcome:
+    """What the gate's stage made of its work: `version` and `files` count only where every feed is accepted.
+
+    Args:
+        work: what was checked.
+        reports: by feed.
+        files: canonical Parquet files, by name.
+        version: data version of their content.
+        folder: where the evidence is written, kept whatever the verdict.
+    """
+    reason = reason_of(reports)
+    evidence = folder / REPORT_FILE
+    evidence.write_text("{" + ",\n".join(f'"{feed}": {report.to_json()}' for feed, report in reports.items()) + "}")
+    return Outcome(
+        batch=work.batch,
+        data_version=short_hash({"rejected": reason, **work.inputs}) if reason else version,
+        files={REPORT_FILE: evidence, **({} if reason else files)},
+        facts=facts_of(reports),
+        checks=check_results(reports),
+        rejected=reason,
+        gated=True,
+    )
 
 
 def reason_of(reports: Mapping[str, GateReport]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.errors import LandingError
@@ -11,7 +12,6 @@ from ml_platform.stages import gated
 from ml_platform.stages.raw_batch import file_name, snapshot
 from ml_platform.stages.shown import column_tables, sample_rows
 from ml_platform.stages.stage import UNPARTITIONED, Bench, Check, Outcome, Stage, Work
-from ml_platform.stages.validated_batch import GATE_CODE, GATE_LIBRARIES, short_report
 from ml_platform.versions.code import CodeVersion, code_version
 from ml_platform.versions.fingerprint import short_hash
 
@@ -41,7 +41,7 @@ class ReferenceTable(Stage):
         return ()
 
     def code(self) -> CodeVersion:
-        return code_version((GATE_CODE, self.reference.schema), params={}, libraries=GATE_LIBRARIES)
+        return code_version((gated.GATE_CODE, self.reference.schema), params={}, libraries=gated.GATE_LIBRARIES)
 
     def checks(self) -> tuple[Check, ...]:
         return gated.gate_checks()
@@ -57,6 +57,8 @@ class ReferenceTable(Stage):
         return {UNPARTITIONED: {"landing": short_hash({self.name: digest})}}
 
     def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
+        from ml_platform.versions.content import content_versions
+
         (work,) = works
         landed = bench.chain.landing_files(FOLDER, self.reference.format)[self.name]
         taken = snapshot(bench, work, {self.name: landed}, [self.reference])
@@ -66,23 +68,13 @@ class ReferenceTable(Stage):
         raw = taken.files[file_name(self.reference)]
         memory = bench.settings.gate_memory
         reports, files = gated.check_feeds([self.reference], {self.name: raw}, bench.scratch, memory)
-        reason = gated.reason_of(reports)
-        evidence = bench.scratch / "report.json"
-        evidence.write_text(short_report(reports))
-        if reason:
-            version = short_hash({"rejected": reason, **work.inputs})
-        else:
-            from ml_platform.versions.content import content_versions
-
-            version = content_versions({n: [p] for n, p in files.items()})[f"{self.name}.parquet"].data_version
-        yield Outcome(
-            batch=UNPARTITIONED,
-            data_version=version,
-            files={f"landed/{file_name(self.reference)}": raw, "report.json": evidence, **files},
-            facts={**taken.facts, **gated.facts_of(reports)},
-            checks=gated.check_results(reports),
-            rejected=reason,
-            gated=True,
+        contents = content_versions({name: [path] for name, path in files.items()})
+        version = contents[f"{self.name}.parquet"].data_version if files else ""
+        outcome = gated.outcome_of(work, reports, files, version=version, folder=bench.scratch)
+        yield replace(
+            outcome,
+            files={f"landed/{file_name(self.reference)}": raw, **outcome.files},
+            facts={**taken.facts, **outcome.facts},
         )
 
     def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:

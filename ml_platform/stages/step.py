@@ -22,7 +22,7 @@ SHOWN = 5
 
 
 class StageRun:
-    """A stage being carried out inside a step. Iterate over `results`, then ask `summary` or call `finish`."""
+    """A stage being carried out inside a step. Iterate over `results`, then ask `summary` and `refuse`."""
 
     def __init__(self, stage: Stage, bench: Bench, batches: Sequence[str] | None, *, again: bool) -> None:
         self.stage, self.bench = stage, bench

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ml_platform.stages.chain import Chain
     from ml_platform.store.manifest import Manifest
 
-GATE_CODE = "ml_platform.gates.schema:check"
-
 
 class ValidatedBatch(Stage):
     """One artifact a batch: canonical Parquet by source, and the gate's report. Rejected ones are kept as evidence."""
@@ -43,8 +41,8 @@ class ValidatedBatch(Stage):
         return ("raw_batch",)
 
     def code(self) -> CodeVersion:
-        roots = (GATE_CODE, *(source.schema for source in self.pipeline.sources))
-        return code_version(roots, params={}, libraries=GATE_LIBRARIES)
+        roots = (gated.GATE_CODE, *(source.schema for source in self.pipeline.sources))
+        return code_version(roots, params={}, libraries=gated.GATE_LIBRARIES)
 
     def checks(self) -> tuple[Check, ...]:
         return gated.gate_checks()
@@ -70,20 +68,9 @@ class ValidatedBatch(Stage):
         )
         for work in works:
             reports, files = checked[work.batch]
-            reason = gated.reason_of(reports)
-            evidence = bench.scratch / short_hash(work.batch) / "report.json"
-            evidence.write_text(short_report(reports))
-            contents = {n: versions[f"{work.batch}/{n}"].data_version for n in files}
-            version = short_hash({"rejected": reason, **work.inputs} if reason else contents)
-            yield Outcome(
-                batch=work.batch,
-                data_version=version,
-                files={"report.json": evidence, **({} if reason else files)},
-                facts=gated.facts_of(reports),
-                checks=gated.check_results(reports),
-                rejected=reason,
-                gated=True,
-            )
+            contents = {name: versions[f"{work.batch}/{name}"].data_version for name in files}
+            folder = bench.scratch / short_hash(work.batch)
+            yield gated.outcome_of(work, reports, files, version=short_hash(contents), folder=folder)
 
     def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
         shown: dict[str, Any] = {"dagster/row_count": sum(manifest.facts["rows"].values())}
@@ -92,11 +79,3 @@ class ValidatedBatch(Stage):
         first = self.pipeline.sources[0].name
         shown[f"sample of {first}"] = sample_rows(chain.store.path(manifest.file(f"{first}.parquet")))
         return shown
-
-
-GATE_LIBRARIES = ("pandera", "polars", "pyarrow")
-
-
-def short_report(reports: Mapping[str, GateReport]) -> str:
-    """All reports as one JSON object, by feed."""
-    return "{" + ",\n".join(f'"{feed}": {report.to_json()}' for feed, report in reports.items()) + "}"
