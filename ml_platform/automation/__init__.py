@@ -1,0 +1,1 @@
+"""What happens by itself: sensors, schedules, alerts, and runs that died."""
