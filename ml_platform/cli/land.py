@@ -74,7 +74,7 @@ def _announce(pipeline: Pipeline, settings: Settings) -> None:
         from ml_platform.instance import prepare_instance
         from ml_platform.stages import stages_of
         from ml_platform.stages.assets import register_batches
-        from ml_platform.stages.resources import chain_of
+        from ml_platform.stages.opening import chain_of
 
         with prepare_instance(settings) as instance:
             register_batches(chain_of(stages_of(pipeline), settings, instance), instance)

@@ -52,15 +52,13 @@ def plan(
 
 
 def _plan(pipeline: Pipeline, settings: Settings) -> list[StagePlan]:
-    from ml_platform.instance import prepare_instance
     from ml_platform.stages import stages_of
+    from ml_platform.stages.opening import chain_of
     from ml_platform.stages.plan import make_plan
-    from ml_platform.stages.resources import chain_of
 
-    with prepare_instance(settings) as instance:
-        chain = chain_of(stages_of(pipeline), settings, instance)
-        chain.planning = True
-        return make_plan(chain)
+    chain = chain_of(stages_of(pipeline), settings)
+    chain.planning = True
+    return make_plan(chain)
 
 
 def _show(name: str, found: list[StagePlan], console: Console) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 from dagster_pyspark import LazyPySparkResource
@@ -13,15 +13,9 @@ from dagster_pyspark import LazyPySparkResource
 from ml_platform.registry.tracking import MlflowResource
 from ml_platform.settings import Settings
 from ml_platform.stages.chain import Chain
-from ml_platform.stages.digests import Digests
-from ml_platform.stages.published import Published
+from ml_platform.stages.opening import chain_of
 from ml_platform.stages.spark import spark_config, stop
 from ml_platform.stages.stage import Bench, Stage
-
-if TYPE_CHECKING:
-    from ml_platform.landing import Landing
-    from ml_platform.store import Store
-
 
 _secrets: dict[str, dict[str, dict[str, object]]] = {}
 """Storage options by the settings that they belong to."""
@@ -64,35 +58,6 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         ),
         "mlflow": MlflowResource(tracking_uri=settings.mlflow),
     }
-
-
-def chain_of(stages: Mapping[str, Stage], settings: Settings, instance: dg.DagsterInstance) -> Chain:
-    """A pipeline, whose stages these are, as it stands now, by these settings and in this Dagster instance."""
-    pipeline = next(iter(stages.values())).pipeline
-    landing = landing_of(settings)
-    return Chain(
-        pipeline=pipeline,
-        stages=stages,
-        settings=settings,
-        store=store_of(settings),
-        landing=landing,
-        digests=Digests(landing, settings.cache),
-        published=Published(instance, pipeline.name),
-    )
-
-
-def store_of(settings: Settings) -> Store:
-    """The store that the settings name."""
-    from ml_platform.store import Store
-
-    return Store(settings.store, cache=settings.cache, storage_options=settings.storage_options)
-
-
-def landing_of(settings: Settings) -> Landing:
-    """The landing place that the settings name."""
-    from ml_platform.landing import Landing
-
-    return Landing(settings.landing, storage_options=settings.storage_options, settle_seconds=settings.settle_seconds)
 
 
 @contextmanager

@@ -77,7 +77,8 @@ def run_pipeline(
     from ml_platform.instance import prepare_instance
     from ml_platform.stages import progress
     from ml_platform.stages.assets import build_chain_job
-    from ml_platform.stages.resources import build_resources, chain_of
+    from ml_platform.stages.opening import chain_of
+    from ml_platform.stages.resources import build_resources
 
     started = time.monotonic()
     collector = _Collector(on_progress)

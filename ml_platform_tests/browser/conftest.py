@@ -15,7 +15,7 @@ import pytest
 
 from ml_platform.pipelines.nyc_flights.pipeline import PIPELINE
 from ml_platform.settings import Settings, child_environment
-from ml_platform.stages.resources import landing_of
+from ml_platform.stages.opening import landing_of
 from ml_platform_tests.browser.pages import Pages
 from ml_platform_tests.conftest import fresh_settings, land_samples
 

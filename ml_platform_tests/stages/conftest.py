@@ -9,7 +9,7 @@ import pytest
 
 from ml_platform.pipeline import Pipeline
 from ml_platform.settings import Settings
-from ml_platform.stages.resources import landing_of
+from ml_platform.stages.opening import landing_of
 from ml_platform.stages.run import run_pipeline
 from ml_platform.stages.summary import RunSummary, StageSummary
 from ml_platform_tests.conftest import fresh_settings, land_samples

@@ -8,7 +8,7 @@ import pytest
 
 from ml_platform.pipelines.nyc_flights.pipeline import PIPELINE
 from ml_platform.settings import Settings
-from ml_platform.stages.resources import landing_of, store_of
+from ml_platform.stages.opening import landing_of, store_of
 from ml_platform.stages.run import run_pipeline
 from ml_platform.stages.summary import RunSummary
 from ml_platform_tests.conftest import land_samples

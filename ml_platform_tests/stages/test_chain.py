@@ -15,7 +15,8 @@ from ml_platform.pipeline import MetricGate, Pipeline
 from ml_platform.settings import Settings
 from ml_platform.stages import stages_of
 from ml_platform.stages.assets import build_assets
-from ml_platform.stages.resources import build_resources, chain_of, landing_of
+from ml_platform.stages.opening import chain_of, landing_of
+from ml_platform.stages.resources import build_resources
 from ml_platform.stages.run import run_pipeline
 from ml_platform.stages.summary import RunSummary
 from ml_platform_tests.conftest import fresh_settings, land_samples

@@ -10,8 +10,8 @@ from ml_platform.instance import prepare_instance
 from ml_platform.pipeline import Pipeline
 from ml_platform.settings import Settings
 from ml_platform.stages import stages_of
+from ml_platform.stages.opening import chain_of, landing_of
 from ml_platform.stages.plan import NEVER_BUILT, StagePlan, make_plan
-from ml_platform.stages.resources import chain_of, landing_of
 from ml_platform.stages.summary import RunSummary
 from ml_platform_tests.conftest import fresh_settings, land_samples
 from ml_platform_tests.stages.conftest import BATCH_STAGES, LOTS, WHOLE_STAGES

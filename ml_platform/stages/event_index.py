@@ -1,0 +1,76 @@
+"""Dagster's SQLite index of events, read without Dagster, whose import takes longer than all else that a look does.
+
+The tables are internal to Dagster, which is pinned; a test holds this reader against Dagster's own answers. Where the
+instance keeps its events elsewhere, `published.InstanceEvents` asks Dagster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+BUSY_SECONDS = 30.0
+
+
+class EventIndex:
+    """Answers what `published.Events` asks, from `history/runs/index.db` under Dagster's home.
+
+    Args:
+        home: Dagster's instance folder. Where it has no index yet, nothing was published.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._path = home / "history" / "runs" / "index.db"
+
+    def latest_tag(self, key: Sequence[str], event_type: str, tag: str) -> dict[str, str]:
+        """See `published.Events`."""
+        rows = self._rows(
+            f"""SELECT latest.partition, tags.value FROM (
+                    SELECT partition, max(id) AS id FROM event_logs
+                    WHERE asset_key = :key AND dagster_event_type = :type AND partition IS NOT NULL {_SINCE}
+                    GROUP BY partition
+                ) AS latest JOIN asset_event_tags AS tags ON tags.event_id = latest.id WHERE tags.key = :tag""",
+            key,
+            type=event_type,
+            tag=tag,
+        )
+        return dict(rows)
+
+    def latest_tags(self, key: Sequence[str]) -> Mapping[str, str]:
+        """See `published.Events`."""
+        rows = self._rows(
+            f"""SELECT event FROM event_logs
+                WHERE asset_key = :key AND dagster_event_type = 'ASSET_MATERIALIZATION' {_SINCE}
+                ORDER BY id DESC LIMIT 1""",
+            key,
+        )
+        if not rows:
+            return {}
+        event = json.loads(rows[0][0])
+        tags: Mapping[str, str] = event["dagster_event"]["event_specific_data"]["materialization"]["tags"]
+        return tags
+
+    def _rows(self, query: str, key: Sequence[str], **values: str) -> list[tuple[Any, ...]]:
+        if not self._path.exists():
+            return []
+        with contextlib.closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS)) as db:
+            db.execute("PRAGMA query_only = 1")
+            if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'asset_event_tags'").fetchone() is None:
+                return []  # another process is making the tables
+            name = json.dumps(list(key))
+            return db.execute(query, {"key": name, "since": _wiped(db, name), **values}).fetchall()
+
+
+_SINCE = "AND timestamp > :since"
+
+
+def _wiped(db: sqlite3.Connection, name: str) -> str:
+    """When the asset was last wiped in the UI, as the index writes times; the beginning of time where it never was."""
+    row = db.execute("SELECT asset_details FROM asset_keys WHERE asset_key = ?", (name,)).fetchone()
+    seconds = json.loads(row[0]).get("last_wipe_timestamp") if row and row[0] else None
+    return dt.datetime.fromtimestamp(seconds or 0, dt.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
