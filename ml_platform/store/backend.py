@@ -13,10 +13,12 @@ BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Stamp:
-    """A file's size in bytes, and a text that changes whenever its bytes may have changed."""
+    """A file's size in bytes, a text that changes whenever its bytes may have changed ("" where there is none), and
+    when it was last written, in seconds since 1970 by the store's own clock."""
 
     size: int
     text: str
+    modified: float = 0.0
 
 
 class Backend(Protocol):
@@ -52,11 +54,20 @@ class Backend(Protocol):
     def list(self, folder: str) -> Iterable[str]:
         """The paths of all files below a folder."""
 
+    def scan(self, folder: str) -> dict[str, Stamp]:
+        """The stamps of all files below a folder, from listing it."""
+
+    def create_many(self, paths: Sequence[str], data: bytes) -> set[str]:
+        """As `create`, for files of equal bytes that a crash of the machine may take: returns those made."""
+
+    def renew(self, path: str, data: bytes) -> None:
+        """As `replace`, for a file that a crash of the machine may take: what counts is when it was written."""
+
     def fetch(self, path: str, to: Path) -> None:
         """Copy a file to a local path. Raises FileNotFoundError where there is none."""
 
-    def remove(self, path: str) -> None:
-        """Remove a file, if it is there."""
+    def remove_many(self, paths: Sequence[str]) -> None:
+        """Remove those files that are there."""
 
     def describe(self) -> str:
         """What it is and how much room it has, for people."""

@@ -2,6 +2,8 @@
 
     blobs/<2 hex>/<sha256>                                  bytes, named by what they are
     manifests/<pipeline>/<stage>/<2 hex>/<fingerprint>.json what makes an artifact visible, written last
+    claims/<pipeline>/<stage>/<fingerprint>.<generation>    who builds that artifact now
+    claims/.owners/<token>.json                             the process that holds claims
     tmp/<time>-<host>-<pid>-<random>/                       scratch; what a dead process left is garbage
 
 Paths are relative to the store's root, with forward slashes.
@@ -21,6 +23,8 @@ from ml_platform.errors import StoreError
 BLOBS = "blobs"
 MANIFESTS = "manifests"
 TMP = "tmp"
+CLAIMS = "claims"
+OWNERS = f"{CLAIMS}/.owners"
 
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -41,6 +45,26 @@ def manifests(pipeline: str, stage: str) -> str:
 def manifest(pipeline: str, stage: str, fingerprint: str) -> str:
     """Where the manifest of that artifact is kept."""
     return f"{manifests(pipeline, stage)}/{_segment(fingerprint)[:2]}/{fingerprint}.json"
+
+
+def claims(pipeline: str, stage: str) -> str:
+    """The folder of the claims on a stage's artifacts."""
+    return f"{CLAIMS}/{_segment(pipeline)}/{_segment(stage)}"
+
+
+def claim(pipeline: str, stage: str, fingerprint: str, generation: int) -> str:
+    """Where a claim on that artifact is kept."""
+    return f"{claims(pipeline, stage)}/{_segment(fingerprint)}.{generation}"
+
+
+def owner(token: str) -> str:
+    """Where the record of the owner with this token is kept."""
+    return f"{OWNERS}/{_segment(token)}.json"
+
+
+def owner_token(path: str) -> str:
+    """The token of the owner whose record is kept at this path."""
+    return path.removeprefix(f"{OWNERS}/").removesuffix(".json")
 
 
 def scratch_name() -> str:

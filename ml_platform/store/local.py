@@ -115,13 +115,59 @@ class LocalBackend:
                 result += [f"{base}/{name}" for name in names]
         return sorted(result)
 
+    def scan(self, folder: str) -> dict[str, Stamp]:
+        result: dict[str, Stamp] = {}
+        folders = [folder]
+        with telling("The store cannot be read.", self.root):
+            while folders:
+                base = folders.pop()
+                # What vanishes meanwhile is not there.
+                with contextlib.suppress(FileNotFoundError), os.scandir(self._base + base) as entries:
+                    for entry in entries:
+                        path = f"{base}/{entry.name}"
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(path)
+                        else:
+                            with contextlib.suppress(FileNotFoundError):
+                                result[path] = _stamp(entry.stat())
+        return result
+
+    def create_many(self, paths: Sequence[str], data: bytes) -> set[str]:
+        made = set()
+        with telling("The store cannot be written.", self.root), self._temporary() as temporary:
+            self._folder(self.scratch_root)
+            temporary.write_bytes(data)
+            for folder in {(self.root / path).parent for path in paths}:
+                folder.mkdir(parents=True, exist_ok=True)
+            for path in paths:
+                with contextlib.suppress(FileExistsError):
+                    try:
+                        os.link(temporary, self._base + path)
+                    except OSError as error:
+                        if error.errno not in _NO_LINKS:
+                            raise
+                        with open(self._base + path, "xb") as file:
+                            file.write(data)
+                    made.add(path)
+        return made
+
+    def renew(self, path: str, data: bytes) -> None:
+        with telling("The store cannot be written.", self.root), self._temporary() as temporary:
+            self._folder(self.scratch_root)
+            temporary.write_bytes(data)
+            target = self.root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(temporary, target)
+
     def fetch(self, path: str, to: Path) -> None:
         with telling("The store cannot be read.", self.root):
             shutil.copyfile(self.root / path, to)
 
-    def remove(self, path: str) -> None:
+    def remove_many(self, paths: Sequence[str]) -> None:
         with telling("The store cannot be written.", self.root):
-            (self.root / path).unlink(missing_ok=True)
+            for path in paths:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._base + path)
 
     def describe(self) -> str:
         with telling("The store cannot be read.", self.root):
@@ -160,8 +206,12 @@ class LocalBackend:
 
 def local_stamp(path: Path | str) -> Stamp:
     """The stamp of a local file. Raises FileNotFoundError."""
-    stat = os.stat(path)
-    return Stamp(stat.st_size, f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}")
+    return _stamp(os.stat(path))
+
+
+def _stamp(stat: os.stat_result) -> Stamp:
+    text = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}"
+    return Stamp(stat.st_size, text, stat.st_mtime)
 
 
 def _seal(path: Path) -> None:

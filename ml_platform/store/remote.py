@@ -6,6 +6,8 @@ If-None-Match where the file system knows it (s3fs does), so that the first of t
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import errno
 import hashlib
 import os
@@ -20,6 +22,7 @@ from ml_platform.store.filesystem import StorageOptions, open_filesystem, tellin
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 _THREADS = 16
+_TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
 _STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "mtime", "last_modified", "LastModified", "created")
 
 
@@ -56,8 +59,7 @@ class RemoteBackend:
                 info = fs.info(self._at(path))
             except FileNotFoundError:
                 return None
-            mark = next((str(info[key]) for key in _STAMPS if info.get(key)), "")
-            return Stamp(int(info["size"]), f"{info['size']}:{mark}" if mark else "")
+            return _stamp(info)
 
         with telling("The store cannot be read.", self.url):
             fs = self._fs
@@ -118,14 +120,33 @@ class RemoteBackend:
                 return []
             return sorted(str(path)[len(root) + 1 :] for path in found)
 
+    def scan(self, folder: str) -> dict[str, Stamp]:
+        with telling("The store cannot be read.", self.url):
+            root = self._root
+            try:
+                found = self._fs.find(self._at(folder), detail=True)
+            except FileNotFoundError:
+                return {}
+            return {str(path)[len(root) + 1 :]: _stamp(info) for path, info in found.items()}
+
+    def create_many(self, paths: Sequence[str], data: bytes) -> set[str]:
+        return {path for path, made in _each(lambda path: self.create(path, data), paths) if made}
+
+    def renew(self, path: str, data: bytes) -> None:
+        self.replace(path, data)
+
     def fetch(self, path: str, to: Path) -> None:
         with telling("The store cannot be read.", self.url):
             self._fs.get_file(self._at(path), str(to))
 
-    def remove(self, path: str) -> None:
+    def remove_many(self, paths: Sequence[str]) -> None:
+        def remove(path: str) -> None:
+            with contextlib.suppress(FileNotFoundError):
+                fs.rm_file(self._at(path))
+
         with telling("The store cannot be written.", self.url):
-            if self._fs.exists(self._at(path)):
-                self._fs.rm_file(self._at(path))
+            fs = self._fs
+            _each(remove, paths)
 
     def describe(self) -> str:
         return f"{self.url} through {type(self._fs).__name__}"
@@ -144,6 +165,15 @@ class RemoteBackend:
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
+
+
+def _stamp(info: Mapping[str, Any]) -> Stamp:
+    mark = next((str(info[key]) for key in _STAMPS if info.get(key)), "")
+    when = next((info[key] for key in _TIMES if info.get(key)), 0.0)
+    if isinstance(when, str):
+        when = dt.datetime.fromisoformat(when)
+    modified = when.timestamp() if isinstance(when, dt.datetime) else float(when)
+    return Stamp(int(info["size"]), f"{info['size']}:{mark}" if mark else "", modified)
 
 
 def _each(work: Callable[[_A], _B], items: Sequence[_A]) -> list[tuple[_A, _B]]:

@@ -27,6 +27,7 @@ from typing import Any
 from ml_platform.errors import DamagedArtifactError, StoreError
 from ml_platform.store import layout
 from ml_platform.store.backend import Backend, Stamp, digest
+from ml_platform.store.claims import Claims
 from ml_platform.store.filesystem import StorageOptions, local_folder, telling
 from ml_platform.store.local import LocalBackend, local_stamp
 from ml_platform.store.manifest import ArtifactFile, Manifest
@@ -56,6 +57,17 @@ class Store:
         else:
             self._backend = RemoteBackend(self.url, storage_options, self.cache / layout.TMP)
         self._verified = Verified(self.cache / "verified.sqlite")
+        self._claims: Claims | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_claims": None}  # what a process holds does not travel
+
+    @property
+    def claims(self) -> Claims:
+        """Who builds what at this moment."""
+        if self._claims is None:
+            self._claims = Claims(self._backend)
+        return self._claims
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -184,7 +196,7 @@ class Store:
                     fix="use one that knows conditional writes (If-None-Match)",
                 )
         finally:
-            self._backend.remove(path)
+            self._backend.remove_many([path])
         return self._backend.describe()
 
     def _keep(self, sources: Mapping[str, Path]) -> None:
