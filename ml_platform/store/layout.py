@@ -4,6 +4,7 @@
     manifests/<pipeline>/<stage>/<2 hex>/<fingerprint>.json what makes an artifact visible, written last
     claims/<pipeline>/<stage>/<fingerprint>.<generation>    who builds that artifact now
     claims/.owners/<token>.json                             the process that holds claims
+    waivers/<pipeline>/<stage>/<batch>/<data version>/<time>-<hash>.json  who accepted what a gate had rejected
     tmp/<time>-<host>-<pid>-<random>/                       scratch; what a dead process left is garbage
 
 Paths are relative to the store's root, with forward slashes.
@@ -25,6 +26,7 @@ MANIFESTS = "manifests"
 TMP = "tmp"
 CLAIMS = "claims"
 OWNERS = f"{CLAIMS}/.owners"
+WAIVERS = "waivers"
 
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -65,6 +67,17 @@ def owner(token: str) -> str:
 def owner_token(path: str) -> str:
     """The token of the owner whose record is kept at this path."""
     return path.removeprefix(f"{OWNERS}/").removesuffix(".json")
+
+
+def waivers(pipeline: str) -> str:
+    """The folder of the records on a pipeline's waivers."""
+    return f"{WAIVERS}/{_segment(pipeline)}"
+
+
+def waiver(pipeline: str, stage: str, batch: str, data_version: str, name: str) -> str:
+    """Where one record on a waiver is kept. What belongs to no batch is kept under `whole`."""
+    folders = (stage, batch or "whole", data_version, name)
+    return "/".join((waivers(pipeline), *map(_segment, folders))) + ".json"
 
 
 def scratch_name() -> str:

@@ -183,6 +183,18 @@ class Store:
                 _log.warning("Left out: %s", error)
         return sorted(result, key=lambda manifest: (manifest.created, manifest.fingerprint))
 
+    def records(self, folder: str) -> list[str]:
+        """Paths of the small files below a folder that `layout` made, in name order."""
+        return list(self._backend.list(folder))
+
+    def read_records(self, paths: Iterable[str]) -> dict[str, bytes]:
+        """The bytes of such files, as far as they exist."""
+        return self._backend.read_many(list(paths))
+
+    def add_record(self, path: str, data: bytes) -> bool:
+        """Keep a small file for good, unless there is one: then return False."""
+        return self._backend.create(path, data)
+
     def probe(self) -> str:
         """Write, read and remove a small file. Returns what the store is, in words. Raises StoreError."""
         path, data = f"{layout.TMP}/{layout.scratch_name()}.probe", os.urandom(16)
