@@ -2,6 +2,7 @@
 
     blobs/<2 hex>/<sha256>                                  bytes, named by what they are
     manifests/<pipeline>/<stage>/<2 hex>/<fingerprint>.json what makes an artifact visible, written last
+    superseded/<pipeline>/<stage>/<fingerprint>-<data version>.json  whose place a forced run gave to another
     claims/<pipeline>/<stage>/<fingerprint>.<generation>    who builds that artifact now
     claims/.owners/<token>.json                             the process that holds claims
     waivers/<pipeline>/<stage>/<batch>/<data version>/<time>-<hash>.json  who accepted what a gate had rejected
@@ -23,6 +24,7 @@ from ml_platform.errors import StoreError
 
 BLOBS = "blobs"
 MANIFESTS = "manifests"
+SUPERSEDED = "superseded"
 TMP = "tmp"
 CLAIMS = "claims"
 OWNERS = f"{CLAIMS}/.owners"
@@ -47,6 +49,11 @@ def manifests(pipeline: str, stage: str) -> str:
 def manifest(pipeline: str, stage: str, fingerprint: str) -> str:
     """Where the manifest of that artifact is kept."""
     return f"{manifests(pipeline, stage)}/{_segment(fingerprint)[:2]}/{fingerprint}.json"
+
+
+def superseded(pipeline: str, stage: str, fingerprint: str, data_version: str) -> str:
+    """Where a manifest is kept when another took its place."""
+    return f"{SUPERSEDED}/{_segment(pipeline)}/{_segment(stage)}/{_segment(f'{fingerprint}-{data_version}')}.json"
 
 
 def claims(pipeline: str, stage: str) -> str:

@@ -13,6 +13,7 @@ leaves nothing but bytes that no manifest names. The first of several writers wi
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import logging
 import os
@@ -20,7 +21,6 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,15 +84,20 @@ class Store:
         """Commit one artifact. See `commit_many`."""
         return self.commit_many([(draft, files)])[0]
 
-    def commit_many(self, drafts: Sequence[tuple[Manifest, Mapping[str, Path]]]) -> list[Manifest]:
+    def commit_many(
+        self, drafts: Sequence[tuple[Manifest, Mapping[str, Path]]], *, replace: bool = False
+    ) -> list[Manifest]:
         """Commit artifacts: all bytes first, then the manifests. What was in scratch may have moved away afterwards.
 
         Args:
             drafts: for each, the manifest without its files (and without `created`, which is now unless it is given),
                 and its files by name inside the artifact.
+            replace: let these stand where the ones that were committed before have another data version: those are
+                kept aside, under `superseded`.
 
         Returns:
-            The manifests that stand: for each, the first one that was committed whole under this fingerprint.
+            The manifests that stand: for each, the first one that was committed whole under this fingerprint, or with
+            `replace`, under this fingerprint with this data version.
         """
         paths = list(dict.fromkeys(path for _, files in drafts for path in files.values()))
         with telling("A file to commit cannot be read.", paths[0].parent if paths else None):
@@ -100,7 +105,8 @@ class Store:
         sources = {sha256: path for path, (sha256, _) in described.items()}
         now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
         manifests = [
-            replace(draft, files=_files(files, described), created=draft.created or now) for draft, files in drafts
+            dataclasses.replace(draft, files=_files(files, described), created=draft.created or now)
+            for draft, files in drafts
         ]
         everything = {file.sha256: file for manifest in manifests for file in manifest.files}
         absent = self._damage(everything.values())
@@ -110,7 +116,7 @@ class Store:
         self._remember((layout.blob(sha256), stamps[layout.blob(sha256)], sha256) for sha256 in absent)
         if isinstance(self._backend, RemoteBackend):
             self._keep(sources)
-        return [self._publish(manifest) for manifest in manifests]
+        return [self._publish(manifest, replace=replace) for manifest in manifests]
 
     def find(self, pipeline: str, stage: str, fingerprint: str) -> Manifest | None:
         """The artifact of that name, its bytes verified; None, with a warning, where it is damaged or half-missing."""
@@ -223,20 +229,27 @@ class Store:
                     kept.append((str(target), local_stamp(target).text, sha256))
         self._verified.remember(kept)
 
-    def _publish(self, manifest: Manifest) -> Manifest:
+    def _publish(self, manifest: Manifest, *, replace: bool) -> Manifest:
         path = layout.manifest(manifest.pipeline, manifest.stage, manifest.fingerprint)
         data = manifest.to_json().encode()
         if self._backend.create(path, data):
             return manifest
+        there = self._backend.read_many([path]).get(path, b"")
         try:
-            standing = self._parse(path, self._backend.read_many([path]).get(path, b""))
+            standing = self._parse(path, there)
         except DamagedArtifactError as error:
             _log.warning("Replaced: %s", error)
         else:
             damage = self._damage(standing.files)
-            if not damage:
+            if not damage and (not replace or standing.data_version == manifest.data_version):
                 return standing
-            _log.warning("Replaced the manifest %s: of its files, %s", path, "; ".join(damage.values()))
+            if not damage:
+                self._backend.create(
+                    layout.superseded(standing.pipeline, standing.stage, standing.fingerprint, standing.data_version),
+                    there,
+                )
+            else:
+                _log.warning("Replaced the manifest %s: of its files, %s", path, "; ".join(damage.values()))
         self._backend.replace(path, data)
         return manifest
 

@@ -60,6 +60,26 @@ def test_the_first_writer_wins(store: Store, place: Place, tmp_path: Path) -> No
     assert store.read_bytes(found.files[0]) == b"first"
 
 
+def test_a_forced_commit_stands_and_keeps_what_stood(store: Store, place: Place, tmp_path: Path) -> None:
+    def force(data: bytes, version: str) -> Manifest:
+        (tmp_path / "x").write_bytes(data)
+        return store.commit_many([(draft(data_version=version * 32), {"x": tmp_path / "x"})], replace=True)[0]
+
+    first = force(b"first", "1")
+    assert store.find("flights", "features", F) == first
+    stood = place.read(MANIFEST)
+    assert force(b"other layout", "1") == first, "of equal content the first stands"
+    second = force(b"second", "2")
+    assert second.data_version == "2" * 32
+    found = place.store(tmp_path / "reader").find("flights", "features", F)
+    assert found == second
+    assert store.read_bytes(found.files[0]) == b"second"
+    assert place.read(layout.superseded("flights", "features", F, "1" * 32)) == stood
+    assert commit(store, {"x": b"third"}, data_version="3" * 32) == second, "unforced, the first stands"
+    assert force(b"first", "1").files == first.files
+    assert len([name for name in place.names() if name.startswith("superseded/")]) == 2
+
+
 def test_of_many_writers_at_once_one_wins(place: Place, tmp_path: Path) -> None:
     barrier = threading.Barrier(8)
     stands: list[Manifest] = []
@@ -200,7 +220,7 @@ from pathlib import Path
 from ml_platform.store import Store
 from ml_platform.store.store import Store
 from ml_platform_tests.store.conftest import draft
-Store._publish = lambda self, manifest: os.kill(os.getpid(), signal.SIGKILL)
+Store._publish = lambda *whatever, **more: os.kill(os.getpid(), signal.SIGKILL)
 store = Store(sys.argv[1], cache=Path(sys.argv[2]), storage_options=eval(sys.argv[3]))
 with store.scratch() as scratch:
     (scratch / "x").write_bytes(b"right")
