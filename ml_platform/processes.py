@@ -19,7 +19,8 @@ class ProcessId:
 
     Args:
         host: the machine's name, for people too.
-        boot: which start of the machine, and which of its pid namespaces (a container has one of its own).
+        boot: which start of the machine, and which of its namespaces of host names and of pids (a container has its
+            own): "start/names/pids".
         pid: valid within `boot`.
         started: when the process started, in the operating system's own words; "" where that cannot be told.
     """
@@ -55,16 +56,18 @@ def this_process() -> ProcessId:
 def is_alive(process: ProcessId) -> bool | None:
     """Whether a process still runs; None where that cannot be told from here: on another machine, in a container.
 
-    The same machine started anew has other processes: then it is dead. A zombie is dead too.
+    The same machine or container started anew has other processes: then it is dead. A zombie is dead too.
     """
     here = this_process()
     if process.host != here.host:
         return None
-    (boot, _, space), (boot_here, _, space_here) = process.boot.partition("/"), here.boot.partition("/")
+    (boot, _, spaces), (boot_here, _, spaces_here) = process.boot.partition("/"), here.boot.partition("/")
     if boot != boot_here:
         return False
-    if space != space_here:
-        return None
+    if spaces != spaces_here:
+        # A container that restarts keeps its host name, and gets all its namespaces anew. What has only other pids
+        # than we shares the machine with us, and may well live.
+        return False if spaces.partition("/")[0] != spaces_here.partition("/")[0] else None
     try:
         os.kill(process.pid, 0)
     except ProcessLookupError:
@@ -84,7 +87,8 @@ def _identify(pid: int) -> ProcessId:
 def _boot() -> str:
     if _LINUX:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+        names, pids = (os.stat(f"/proc/self/ns/{space}").st_ino for space in ("uts", "pid"))
+        return f"{boot}/{names}/{pids}"
     return re.sub(r"\D+", "-", _say("sysctl", "-n", "kern.boottime")).strip("-")
 
 

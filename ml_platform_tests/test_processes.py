@@ -31,8 +31,10 @@ def test_a_recycled_pid_is_another_process() -> None:
     assert is_alive(replace(me, started="1")) is False
 
 
-def test_a_restarted_machine_has_none_of_its_old_processes() -> None:
-    assert is_alive(replace(this_process(), boot="another/1")) is False
+def test_a_restarted_machine_or_container_has_none_of_its_old_processes() -> None:
+    me = this_process()
+    assert is_alive(replace(me, boot="another/1/1")) is False
+    assert is_alive(replace(me, boot=f"{me.boot.partition('/')[0]}/1/1")) is False
 
 
 def test_what_cannot_be_seen_from_here_is_not_judged() -> None:

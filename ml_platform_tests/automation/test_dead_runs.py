@@ -2,72 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-from typing import Any
+from dataclasses import replace
 
 import dagster as dg
-import pytest
 
-from ml_platform.automation import dead_runs
-from ml_platform.automation.dead_runs import PROCESS_TAG, is_alive, mark_dead, process_tag
+from ml_platform.automation.dead_runs import PROCESS_TAG, mark_dead, process_tag
 from ml_platform.instance import prepare_instance
+from ml_platform.processes import this_process
 from ml_platform.settings import Settings
 
-TELL = "from ml_platform.automation.dead_runs import process_tag; print(process_tag(), flush=True); input()"
 
-
-@pytest.fixture
-def other() -> Any:
-    """Another process, and its tag."""
-    process = subprocess.Popen([sys.executable, "-c", TELL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    yield process, process.stdout.readline().strip()
-    process.kill()
-    process.communicate()
-
-
-def test_a_living_process_is_alive_and_a_killed_one_is_not_even_before_its_parent_collects_it(other: Any) -> None:
-    process, tag = other
-    assert is_alive(process_tag()) is True
-    assert is_alive(tag) is True
-    process.send_signal(signal.SIGKILL)
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and not collected
-    assert is_alive(tag) is False
-    process.communicate()
-    assert is_alive(tag) is False
-
-
-def changed(**what: Any) -> str:
-    return json.dumps({**json.loads(process_tag()), **what})
-
-
-def test_a_process_id_that_was_given_out_again_is_another_process() -> None:
-    assert is_alive(changed(started="1")) is False
-
-
-def test_a_restart_of_the_machine_or_of_the_container_ends_every_process_of_it() -> None:
-    assert is_alive(changed(boot="an earlier one")) is False
-    assert is_alive(changed(pids="pid:[1]", names="uts:[1]")) is False
-
-
-def test_of_another_machine_nothing_is_known() -> None:
-    assert is_alive(changed(host="elsewhere")) is None
-    assert is_alive(changed(machine="another of that name", boot="another")) is None
-    assert is_alive(changed(pids="pid:[1]")) is None
-    assert is_alive("not ours") is None
-    assert is_alive("[1]") is None
-
-
-def test_without_proc_the_system_is_asked_in_another_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.setattr(dead_runs, "_PROC", tmp_path)
-    assert is_alive(process_tag()) is True
-    process = subprocess.Popen([sys.executable, "-c", "pass"])
-    process.wait()
-    assert is_alive(changed(pid=process.pid)) is False
+def changed(**what: str) -> str:
+    return replace(this_process(), **what).to_text()  # type: ignore[arg-type]
 
 
 def test_only_runs_that_go_on_in_a_process_that_is_gone_are_marked(settings: Settings) -> None:
@@ -85,6 +31,7 @@ def test_only_runs_that_go_on_in_a_process_that_is_gone_are_marked(settings: Set
         kept = {
             run(dg.DagsterRunStatus.STARTED, here): dg.DagsterRunStatus.STARTED,
             run(dg.DagsterRunStatus.STARTED, changed(host="elsewhere")): dg.DagsterRunStatus.STARTED,
+            run(dg.DagsterRunStatus.STARTED, "not ours"): dg.DagsterRunStatus.STARTED,
             run(dg.DagsterRunStatus.STARTED, None): dg.DagsterRunStatus.STARTED,
             run(dg.DagsterRunStatus.SUCCESS, gone): dg.DagsterRunStatus.SUCCESS,
         }
