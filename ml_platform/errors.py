@@ -11,10 +11,20 @@ class PlatformError(Exception):
         where: the file, batch, stage or declaration it concerns.
         got: the offending value.
         fix: what the reader can do about it.
+        passing: whether it may go away by itself, so that trying again later makes sense. None leaves that to what
+            caused it (`automation.failures`).
     """
 
-    def __init__(self, what: str, *, where: object = None, got: object = None, fix: str | None = None) -> None:
-        self.what, self.where, self.got, self.fix = what, where, got, fix
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        got: object = None,
+        fix: str | None = None,
+        passing: bool | None = None,
+    ) -> None:
+        self.what, self.where, self.got, self.fix, self.passing = what, where, got, fix, passing
         lines = [what]
         if where is not None:
             lines.append(f"  where: {where}")

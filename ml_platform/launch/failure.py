@@ -21,6 +21,8 @@ _MEANINGS = {
 _FIXES = {
     signal.SIGKILL: "lower the batch size or the memory that training may use, or add memory",
 }
+_PASSING = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGBUS, signal.SIGINT})
+"""Signals that come from outside the job, or from a machine that ran out of something."""
 TAIL = 20
 """Lines of the log that an error shows."""
 
@@ -38,14 +40,16 @@ def explain(pipeline: str, failures: Path, log: Path, exit_code: int) -> Trainin
     where = f"{pipeline}, log {log}"
     if first is None:
         what = f"The training job ended without a model; its launcher {meaning(exit_code)}."
-        return TrainingError(what, where=where, got=f"the log's last lines:{tail}", fix=_fix(exit_code))
+        return TrainingError(
+            what, where=where, got=f"the log's last lines:{tail}", fix=_fix(exit_code), passing=_passes(exit_code)
+        )
     code = int(first["exit_code"])
     trace = first.get("traceback") or ""
     headline = str(first["message"]).splitlines() or [""]
     what = f"Training failed in rank {first['rank']}, which {meaning(code)}: {headline[0]}"
     if trace:
         what += "\n" + trace.rstrip()
-    return TrainingError(what, where=where, got=f"the log's last lines:{tail}", fix=_fix(code))
+    return TrainingError(what, where=where, got=f"the log's last lines:{tail}", fix=_fix(code), passing=_passes(code))
 
 
 def meaning(exit_code: int) -> str:
@@ -56,6 +60,11 @@ def meaning(exit_code: int) -> str:
     except ValueError:
         return f"ended with exit code {exit_code}" + (" (an exception)" if exit_code == 1 else "")
     return f"ended with exit code {exit_code} ({name.name}: {_MEANINGS.get(name, 'ended by a signal')})"
+
+
+def _passes(exit_code: int) -> bool:
+    """Whether the job may well succeed when it is run again as it is."""
+    return any(exit_code in (-number, 128 + number) for number in _PASSING)
 
 
 def _fix(exit_code: int) -> str | None:

@@ -175,7 +175,7 @@ class LocalRun:
                 _signal_group(process, signal.SIGKILL)
                 process.wait()
                 time.sleep(2 * watchdog.INTERVAL)  # for ranks that torchrun had no time to end
-                self._error = TrainingError("The training job was cancelled.", where=self._job.pipeline)
+                self._error = TrainingError("The training job was cancelled.", where=self._job.pipeline, passing=True)
                 self._finish(State.CANCELLED)
         elif not self._state.final:
             self._state = State.CANCELLED

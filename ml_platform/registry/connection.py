@@ -99,6 +99,7 @@ class Connection:
                         where=self.tracking_uri,
                         got=_short(error),
                         fix="if it names a limit or a right, correct that; otherwise run the stage again",
+                        passing=False,
                     ) from error
                 pause = wait * random.uniform(0.7, 1.3)
                 if time.monotonic() + pause > deadline:
@@ -108,6 +109,7 @@ class Connection:
                         got=_short(error),
                         fix="start the MLflow server or correct ML_PLATFORM_MLFLOW, then run the stage again: "
                         "what is done stays done",
+                        passing=True,
                     ) from error
                 _log.warning("MLflow could not %s, trying again in %.1f s: %s", what, pause, _short(error))
                 time.sleep(pause)

@@ -121,6 +121,7 @@ def _away(uri: str, got: object) -> RegistryError:
         where=uri,
         got=got,
         fix="start the MLflow server or correct ML_PLATFORM_MLFLOW, then run again",
+        passing=True,
     )
 
 
