@@ -25,6 +25,9 @@ FAMILIES: Mapping[str, str] = {
 }
 """Families of rules and what each one holds, in the order in which they are looked at."""
 
+WAIVABLE = frozenset({"nulls", "values", "unique", "rules"})
+"""Families whose failing rows can be kept, because they are rows of the declared columns and types all the same."""
+
 MAX_CASES = 20
 """How many failing rows a family shows."""
 
@@ -121,6 +124,11 @@ class GateReport:
     def failed(self) -> tuple[str, ...]:
         """Names of the families that failed."""
         return tuple(family.name for family in self.families if family.status == "failed")
+
+    @property
+    def waivable(self) -> bool:
+        """Whether a person may accept it though it is rejected: only rules about its values are broken."""
+        return not self.accepted and all(family.passed or family.name in WAIVABLE for family in self.families)
 
     def to_json(self) -> str:
         """The report as JSON text with sorted keys: equal reports give equal bytes."""

@@ -3,6 +3,8 @@
     report = check(path, source, memory_mib=512, out=folder / "flights.parquet")
 
 A bad file never raises, it gives a report that says what is wrong; only a wrong declaration or a full disk raises.
+Where a person has waived the rules for these very bytes, the canonical file is written all the same, with every row
+that came; what cannot be read as the declared columns and types cannot be written, so it cannot be waived either.
 
 Where the gate is stricter than `schema.validate(frame, lazy=True)`, because a gate must not lose anything in silence:
 a batch without rows fails; a coercion that changes a number (1.5 to 1) fails; so do times finer than microseconds; a
@@ -37,7 +39,15 @@ from ml_platform.pipeline import Reference, Source
 _DATA_FAMILIES = ("nulls", "values", "unique", "rules")
 
 
-def check(path: Path, feed: Source | Reference, *, memory_mib: int, out: Path | None, batch: str = "") -> GateReport:
+def check(
+    path: Path,
+    feed: Source | Reference,
+    *,
+    memory_mib: int,
+    out: Path | None,
+    batch: str = "",
+    waived: bool = False,
+) -> GateReport:
     """Check one landed file and, when it is accepted, write its canonical Parquet to `out`.
 
     Args:
@@ -46,6 +56,7 @@ def check(path: Path, feed: Source | Reference, *, memory_mib: int, out: Path | 
         memory_mib: MiB that reading, checking and writing may take beyond what the process had before.
         out: where the canonical file goes; nothing is there when the batch is rejected. None only checks.
         batch: the batch's name, for the report.
+        waived: write the file also where the report is only `waivable`. The report says the same as ever.
 
     Returns:
         The report. Every family is in it.
@@ -59,11 +70,11 @@ def check(path: Path, feed: Source | Reference, *, memory_mib: int, out: Path | 
     with ExitStack() as cleanup:
         writer = None
         try:
-            writer = _Gate(path, feed, memory_mib << 20, out, tally, cleanup).run()
+            writer = _Gate(path, feed, memory_mib << 20, out, tally, cleanup, waived).run()
         except Unreadable as error:
             tally.stop(error.family, error.code, error.message, error.cases, error.failures)
         report = tally.report()
-        if report.accepted and out is not None:
+        if (report.accepted or (waived and report.waivable)) and out is not None:
             assert writer is not None
             writer.commit()
     return report
@@ -73,11 +84,18 @@ class _Gate:
     """One file on its way through the gate. What must be cleaned up afterwards is put on `cleanup`."""
 
     def __init__(
-        self, path: Path, feed: Source | Reference, memory: int, out: Path | None, tally: Tally, cleanup: ExitStack
+        self,
+        path: Path,
+        feed: Source | Reference,
+        memory: int,
+        out: Path | None,
+        tally: Tally,
+        cleanup: ExitStack,
+        waived: bool,
     ) -> None:
         # polars and pyarrow take some 100 MiB of their own; a chunk is held several times over while it is looked at.
         self._memory = max(memory // 8, memory - (110 << 20))
-        self._feed, self._out, self._tally, self._cleanup = feed, out, tally, cleanup
+        self._feed, self._out, self._tally, self._cleanup, self._waived = feed, out, tally, cleanup, waived
         self._chunks = open_chunks(path, feed.format, self._memory // 8)
         self._typed: dict[str, pl.DataType] = {}
         columns = self._chunks.columns
@@ -111,7 +129,7 @@ class _Gate:
             tally.reach(*_DATA_FAMILIES)
             for watch in watches:
                 self._judge_key(watch, only)
-        if writer is not None and (self._plan.whole or not tally.failed()):
+        if writer is not None and self._keeps():
             writer.finish()
         self._judge_whole(only, writer)
         return writer
@@ -127,10 +145,14 @@ class _Gate:
             self._ask(frame, start)
             for watch in watches:
                 watch.add(frame)
-            if writer is not None and not tally.failed("types") and (self._plan.whole or not tally.failed()):
+            if writer is not None and not tally.failed("types") and self._keeps():
                 writer.write(frame)
             only = frame if start == 0 else None
         return only
+
+    def _keeps(self) -> bool:
+        """Whether what was read is still worth writing: for the canonical file, or for the checks of the whole."""
+        return self._waived or bool(self._plan.whole) or not self._tally.failed()
 
     def _parse(self, raw: pl.DataFrame, start: int) -> pl.DataFrame | None:
         """The chunk with its declared types; None where a value does not fit, which is then in the tally."""
