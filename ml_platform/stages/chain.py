@@ -9,11 +9,13 @@ store finds everything that was ever built.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ml_platform.errors import RefusedError
+from ml_platform.gates.waivers import Waivers
 from ml_platform.stages.stage import UNPARTITIONED, Stage, Work
 from ml_platform.store.manifest import Manifest
 from ml_platform.versions.fingerprint import fingerprint
@@ -139,7 +141,7 @@ class Chain:
             return manifest
         status = self.statuses(name)[UNPARTITIONED]
         if status.state is State.REJECTED:
-            return f"{name} was rejected: {status.reason}"
+            return f"{name} was rejected: {status.reason.rstrip('.')}. {self.stages[name].remedy(UNPARTITIONED)}".rstrip()
         return f"{name} has not been materialized: materialize it first"
 
     def _judge(self, name: str, batch: str, status: Status) -> Manifest | str:
@@ -148,10 +150,15 @@ class Chain:
             assert status.manifest is not None
             return status.manifest
         if status.state is State.REJECTED:
-            return f"{where} was rejected: {status.reason.rstrip('.')}. Land the batch again with good data."
+            return f"{where} was rejected: {status.reason.rstrip('.')}. {self.stages[name].remedy(batch)}".rstrip()
         if status.state is State.BLOCKED:
             return status.reason
         return f"{where} is out of date ({status.reason}): materialize it first."
+
+    @functools.cached_property
+    def waivers(self) -> Waivers:
+        """What people have accepted though a gate rejected it. Listed once in the life of this object."""
+        return Waivers(self.store, self.pipeline.name)
 
     def input_manifests(self, inputs: Iterable[str]) -> dict[str, Manifest]:
         """The artifacts behind input names ("stage" or "stage/batch"), which were settled before."""

@@ -165,7 +165,7 @@ def _draft(stage: Stage, bench: Bench, work: Work, outcome: Outcome, seconds: fl
         inputs=work.inputs,
         files=(),
         facts=facts,
-        verdict=("rejected" if outcome.rejected else "accepted") if outcome.gated else "",
+        verdict=outcome.verdict,
         seconds=round(seconds, 3),
         run_id=bench.run_id,
     )

@@ -65,6 +65,7 @@ class Outcome:
         checks: results of the stage's asset checks.
         rejected: why a gate refused it, or "" when it is accepted.
         gated: whether the stage is a gate at all.
+        waived: a person has accepted it, though the gate would have rejected it.
         error: why nothing could be built; nothing is committed then.
     """
 
@@ -75,7 +76,15 @@ class Outcome:
     checks: Sequence[CheckResult] = ()
     rejected: str = ""
     gated: bool = False
+    waived: bool = False
     error: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """What the manifest says of it."""
+        if not self.gated:
+            return ""
+        return "rejected" if self.rejected else "waived" if self.waived else "accepted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +145,14 @@ class Stage(ABC):
         name: last part of the asset key.
         partitioned: whether it has one artifact a batch.
         kinds: what Dagster's UI shows as icons.
+        waivable: whether a person may accept what its gate rejected.
         chunk: how many batches a body treats in one call at most: what a killed run may lose.
     """
 
     name: str
     partitioned: ClassVar[bool] = False
     kinds: ClassVar[tuple[str, ...]] = ()
+    waivable: ClassVar[bool] = False
     chunk: ClassVar[int] = 1
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -186,6 +197,10 @@ class Stage(ABC):
     def stands(self, chain: Chain, manifest: Manifest) -> bool:
         """Whether what a published artifact left outside the store is still there."""
         return True
+
+    def remedy(self, batch: str) -> str:
+        """What a person can do about a rejected artifact, in a sentence or two; "" where the reason says it."""
+        return ""
 
     def checks(self) -> tuple[Check, ...]:
         """The asset checks that every artifact of the stage answers."""

@@ -39,7 +39,8 @@ class Manifest:
         inputs: data versions of what was read, by input name.
         files: every file, in name order.
         facts: JSON facts about the content (rows, metrics, ...): what people and later stages ask for.
-        verdict: what a gate said, "accepted" or "rejected"; "" for a stage without a gate.
+        verdict: what a gate said, "accepted" or "rejected", or "waived" where it would have rejected it and a person
+            accepted it; "" for a stage without a gate.
         created: UTC, ISO 8601.
         seconds: how long the body took.
         run_id: the Dagster run that built it.
