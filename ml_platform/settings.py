@@ -23,6 +23,9 @@ class Settings(BaseSettings):
     landing: str = Field(default="", description="Folder or fsspec URL where data lands. Default: HOME/landing.")
     mlflow: str = Field(default="", description="MLflow tracking URI. Default: SQLite under HOME.")
     dagster_home: Path = Field(default=Path(), description="Dagster's instance folder. Default: HOME/dagster.")
+    server: str = Field(
+        default="", description="URL of a Dagster webserver whose queue runs go through. Default: `ml-platform ui`'s."
+    )
     pipelines: str = Field(
         default="",
         description="Further pipelines, comma-separated modules; each holds a PIPELINE, or packages that do.",

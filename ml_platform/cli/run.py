@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from ml_platform.pipeline import Pipeline
     from ml_platform.settings import Settings
+    from ml_platform.stages.run import Request
     from ml_platform.stages.summary import RunSummary
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -19,10 +21,15 @@ EXAMPLES = """[bold]Examples[/bold]
   ml-platform run nyc_flights --batches 2013-06-01..2013-06-07
   ml-platform run nyc_flights --batches 2013-06-01,2013-06-03
   ml-platform run nyc_flights --select validated_batch
+  ml-platform run nyc_flights --set train.epochs=5      a declared value replaced, in this run
+  ml-platform run nyc_flights --dry-run                 what it would do
 
-Stages whose inputs and code did not change are skipped. A batch that a gate
-rejects does not stop the others. The run is one Dagster run: `ml-platform ui`
-shows it while it goes on. It ends with 1 where something failed."""
+Stages whose inputs and code did not change are skipped; what was built before
+is published again. A batch that a gate rejects does not stop the others.
+
+The run is one Dagster run: `ml-platform ui` shows it while it goes on. Where
+the UI is up, the run takes its turn in its queue. What another run builds at
+this moment is waited for and shared. It ends with 1 where something failed."""
 
 
 def run(
@@ -37,35 +44,59 @@ def run(
         list[str] | None,
         typer.Option(metavar="STAGE", help="Only this stage; repeat it for more. Default: all that are needed."),
     ] = None,
+    replaced: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Replace a declared value in this run: train.epochs=5."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build again what is known; a result that differs takes its place.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done. Ends with 2 where there is something.")
+    ] = False,
+    queue: Annotated[
+        bool, typer.Option("--queue/--no-queue", help="Go through the queue of a Dagster server that is up.")
+    ] = True,
 ) -> None:
     """Run the chain: whatever is not done yet, up to the registered model."""
     from ml_platform.cli import common
-    from ml_platform.cli.summary import show
+    from ml_platform.cli.batches import landed_batches, selected
     from ml_platform.discovery import pipeline_named, pipelines
+    from ml_platform.stages.run import Request
 
     settings = common.load_settings()
     chosen = [pipeline_named(settings, name) for name in names] if names else list(pipelines(settings).values())
     stages = [stage.strip() for text in select or () for stage in text.split(",") if stage.strip()] or None
-    console = common.output()
     well = True
     for pipeline in chosen:
-        summary = _run(pipeline, settings, batches or [], stages)
-        show(summary, pipeline.task, settings, console)
-        well &= summary.ok
-    raise typer.Exit(0 if well else 1)
+        landed = partial(landed_batches, pipeline, common.open_landing(settings))
+        wanted = selected(batches or [], pipeline, landed)
+        request = Request(batches=wanted, select=stages, force=force, replaced=replaced or ())
+        well &= _plan(pipeline, settings, request) if dry_run else _run(pipeline, settings, request, queue=queue).ok
+    raise typer.Exit(0 if well else 2 if dry_run else 1)
 
 
-def _run(pipeline: Pipeline, settings: Settings, batches: list[str], stages: list[str] | None) -> RunSummary:
-    """Run one pipeline, with its progress on standard error."""
+def _plan(pipeline: Pipeline, settings: Settings, request: Request) -> bool:
+    """Show what a run would do. Returns whether that is nothing."""
     from ml_platform.cli import common
-    from ml_platform.cli.batches import landed_batches, selected
+    from ml_platform.cli.plan import _show as show_plan
+    from ml_platform.stages.run import plan_pipeline
+
+    found = plan_pipeline(pipeline, settings, request)
+    show_plan(pipeline.name, found, common.output())
+    return not any(stage.to_do for stage in found)
+
+
+def _run(pipeline: Pipeline, settings: Settings, request: Request, *, queue: bool) -> RunSummary:
+    """Run one pipeline, with its progress on standard error, and show what it came to."""
+    from ml_platform.cli import common
     from ml_platform.cli.progress import shown
+    from ml_platform.cli.summary import show
+    from ml_platform.stages.run import run_pipeline
 
     # Dagster says of its own preview functions that they may change; its version is pinned.
     warnings.filterwarnings("ignore", message=r"(?s).*is currently in (preview|beta)")
-    wanted = selected(batches, pipeline, lambda: landed_batches(pipeline, common.open_landing(settings)))
     with shown(common.notices(), title=pipeline.name) as on_progress:
-        # Says at once what it does: Dagster alone takes seconds to import.
-        from ml_platform.stages.run import run_pipeline
-
-        return run_pipeline(pipeline, settings, batches=wanted, select=stages, on_progress=on_progress)
+        summary = run_pipeline(pipeline, settings, request, on_progress=on_progress, queue=queue)
+    show(summary, pipeline.task, settings, common.output())
+    return summary

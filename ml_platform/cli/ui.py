@@ -44,6 +44,7 @@ def ui(
     """Open Dagster's pages, with the daemon that sensors, schedules and queued runs need. Ctrl-C stops everything."""
     from ml_platform.cli import common
     from ml_platform.cli.processes import free_port, run_until_stopped
+    from ml_platform.server import noted
 
     settings = common.load_settings()
     console = common.notices()
@@ -54,7 +55,8 @@ def ui(
     services = [_dagster(settings, host, free_port(host, port, option="--port"))]
     if mlflow_port is not None:
         services.append(_mlflow(settings, host, free_port(host, mlflow_port, option="--mlflow-port"), console))
-    run_until_stopped(services, lambda: _announce(services, console))
+    with noted(settings, services[0].url):
+        run_until_stopped(services, lambda: _announce(services, console))
 
 
 def _interrupt(number: int, _frame: object) -> None:

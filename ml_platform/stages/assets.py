@@ -7,6 +7,7 @@ event for each, which it does. A single partition and the unpartitioned stages y
 # No `from __future__ import annotations` here: Dagster reads the annotations of ops, which stand inside functions.
 
 import datetime as dt
+import functools
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,8 +15,11 @@ from typing import Any
 import dagster as dg
 from dagster_pyspark import LazyPySparkResource
 
+from ml_platform.automation.dead_runs import PROCESS_TAG, process_tag
+from ml_platform.overrides import overridden
 from ml_platform.pipeline import DailyBatches, Pipeline
 from ml_platform.registry.tracking import MlflowResource
+from ml_platform.stages import stages_of
 from ml_platform.stages.chain import Chain
 from ml_platform.stages.resources import PlatformResource, bench_of
 from ml_platform.stages.stage import Stage
@@ -97,6 +101,7 @@ def _batch_assets(stages: Mapping[str, Stage]) -> dg.AssetsDefinition:
                 "its partition: what is known of it is published again, and nothing is computed twice.",
                 allow_retries=False,
             )
+        note_process(context)
         chain = platform.chain(stages, context.instance)
         keys = list(context.partition_keys)
         with bench_of(chain, context, spark, mlflow) as bench:
@@ -125,6 +130,7 @@ def _whole_asset(stages: Mapping[str, Stage], name: str) -> dg.AssetsDefinition:
         spark: LazyPySparkResource,
         mlflow: MlflowResource,
     ) -> Iterator[Any]:
+        note_process(context)
         chain = platform.chain(stages, context.instance)
         with bench_of(chain, context, spark, mlflow) as bench:
             run = StageRun(stage, bench, None, again=True)
@@ -141,6 +147,10 @@ class ChainConfig(dg.Config):
 
     batches: list[str] | None = None
     stages: list[str] | None = None
+    force: bool = False
+    """Run bodies even where their result is known. A result that differs from the known one takes its place."""
+    replaced: list[str] = []  # noqa: RUF012 -- pydantic copies it
+    """Declared values to replace in this run, each like recipe.epochs=5."""
     console: str = "INFO"
     """Level of what the run's process prints. The event log has everything all the same."""
 
@@ -156,7 +166,7 @@ def build_chain_job(stages: Mapping[str, Stage]) -> dg.JobDefinition:
 
     @dg.config_mapping  # type: ignore[untyped-decorator,unused-ignore]
     def everywhere(config: ChainConfig) -> dict[str, Any]:
-        given = {"config": {"batches": config.batches, "stages": config.stages}}
+        given = {"config": config.model_dump(exclude={"console"})}
         console = {"config": {"log_level": config.console}}
         return {"ops": dict.fromkeys(stages, given), "loggers": {"console": console}}
 
@@ -179,6 +189,7 @@ def build_chain_job(stages: Mapping[str, Stage]) -> dg.JobDefinition:
 def _chain_op(stages: Mapping[str, Stage]) -> dg.OpDefinition:
     """One op for all stages, called by a stage's name in the job: making one each would take half of a start."""
     pipeline = next(iter(stages.values())).pipeline
+    variants = functools.cache(lambda replaced: stages_of(overridden(pipeline, replaced)) if replaced else stages)
 
     @dg.op(name=f"{pipeline.name}_stage", ins={"before": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
     def step(
@@ -191,15 +202,22 @@ def _chain_op(stages: Mapping[str, Stage]) -> dg.OpDefinition:
         name = context.op_handle.name
         if config.stages is not None and name not in config.stages:
             return
-        chain = platform.chain(stages, context.instance)
+        note_process(context)
+        chain = platform.chain(variants(tuple(config.replaced)), context.instance)
         register_batches(chain, context.instance)
         with bench_of(chain, context, spark, mlflow) as bench:
-            run = StageRun(stages[name], bench, config.batches, again=False)
+            run = StageRun(chain.stages[name], bench, config.batches, again=False, force=config.force)
             run.log_all()
         if failure := run.refuse():
             raise failure
 
     return step
+
+
+def note_process(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> None:
+    """Say on the run which process executes it, so that its death is noticed (`automation.dead_runs`)."""
+    if context.run.tags.get(PROCESS_TAG) != (here := process_tag()):
+        context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: here})
 
 
 def register_batches(chain: Chain, instance: dg.DagsterInstance) -> None:

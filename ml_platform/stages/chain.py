@@ -70,14 +70,24 @@ class Chain:
     planning: bool = False
     """Look at known artifacts as if they were published: to say what a run would do, without doing it."""
     _known: dict[tuple[str, str], Manifest] = field(default_factory=dict)
+    _statuses: dict[str, dict[str, Status]] = field(default_factory=dict)
     _listed: dict[str, Mapping[str, LandedFile]] = field(default_factory=dict)
 
     def statuses(self, name: str, batches: Sequence[str] | None = None) -> dict[str, Status]:
-        """How a stage's artifacts stand, by batch (all that exist, unless named); key "" for an unpartitioned one."""
-        stage = self.stages[name]
-        wanted = (self.batches() if batches is None else tuple(batches)) if stage.partitioned else (UNPARTITIONED,)
-        if not wanted:
-            return {}
+        """How a stage's artifacts stand, by batch (all that exist, unless named); key "" for an unpartitioned one.
+
+        Each is found out once, and again after something that it rests on was committed or published here.
+        """
+        wanted: tuple[str, ...] = (UNPARTITIONED,)
+        if self.stages[name].partitioned:
+            wanted = self.batches() if batches is None else tuple(batches)
+        known = self._statuses.setdefault(name, {})
+        if missing := [batch for batch in wanted if batch not in known]:
+            known.update(self._look(self.stages[name], missing))
+        return {batch: known[batch] for batch in wanted}
+
+    def _look(self, stage: Stage, wanted: Sequence[str]) -> dict[str, Status]:
+        name = stage.name
         inputs = stage.inputs(self, wanted)
         code = stage.version.value
         prints = {b: fingerprint(code, i) for b, i in inputs.items() if not isinstance(i, str)}
@@ -207,3 +217,22 @@ class Chain:
     def committed(self, manifest: Manifest) -> None:
         """Take note of an artifact that this process committed."""
         self._known[(manifest.stage, manifest.fingerprint)] = manifest
+        self._forget(manifest.stage, manifest.batch)
+
+    def publish(self, manifest: Manifest) -> None:
+        """Take note of an artifact that this process published."""
+        self.published.record(manifest.stage, manifest.batch, manifest.data_version)
+        self._forget(manifest.stage, manifest.batch)
+
+    def refresh(self, name: str, batches: Iterable[str]) -> None:
+        """Look again at artifacts that another run may have built or published meanwhile."""
+        self.published.forget(name)
+        for batch in batches:
+            self._forget(name, batch)
+
+    def _forget(self, name: str, batch: str) -> None:
+        """An artifact stands differently now, and with it all that later stages made of it."""
+        names = list(self.stages)
+        self._statuses.get(name, {}).pop(batch, None)
+        for later in names[names.index(name) + 1 :]:
+            self._statuses.pop(later, None)

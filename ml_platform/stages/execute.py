@@ -11,7 +11,7 @@ import json
 import time
 import traceback
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 CODE_FILE = "code.json"
 """In every artifact: what its code version was made of. Equal ones are one file in the store."""
+AWAITED_EVERY = 0.5
+"""Seconds between two looks at what another run builds."""
 COMMITTED_TOGETHER = 25
 """Artifacts of one chunk that share their flushes to disk. A stage whose bodies take long has chunks of one."""
 
@@ -56,52 +58,97 @@ def execute(
     bench: Bench,
     batches: Sequence[str] | None = None,
     *,
-    on_total: Callable[[int], None] = lambda total: None,
+    force: bool = False,
+    tell: Callable[[int, str], None] = lambda left, message: None,
 ) -> Iterator[Result]:
     """Carry out a stage. Yields one `Result` an artifact, each as soon as it is committed; the caller publishes it.
+
+    What another run builds at this moment is waited for and taken from it. Should that run fail or die, it is built
+    here.
 
     Args:
         stage: which.
         bench: what bodies use.
         batches: which batches; all, when None.
-        on_total: told how many artifacts must be built, before the first body runs.
+        force: run bodies even where their result is known.
+        tell: told how many artifacts are left to build, and a few words, whenever that changes other than by results.
     """
     statuses = bench.chain.statuses(stage.name, batches)
-    stale = [batch for batch, status in statuses.items() if status.state is State.STALE]
-    on_total(len(stale))
+    stale = {b: s.work for b, s in statuses.items() if s.work is not None and (force or s.state is State.STALE)}
+    tell(len(stale), "")
     for batch, status in statuses.items():
-        if status.state is State.KNOWN:
-            yield _restored(stage, bench, status)
-        elif status.state is not State.STALE:
-            yield _settled(batch, status)
-    for start in range(0, len(stale), stage.chunk):
-        yield from _build(stage, bench, [statuses[batch] for batch in stale[start : start + stage.chunk]])
+        if batch not in stale:
+            yield _settled(stage, bench, batch, status)
+    claims, pipeline = bench.store.claims, bench.pipeline.name
+    while stale:
+        others: dict[str, Work] = {}
+        for chunk in _chunks(list(stale.values()), stage.chunk):
+            with claims.holding(pipeline, stage.name, [work.fingerprint for work in chunk]) as mine:
+                others |= {work.batch: work for work in chunk if work.fingerprint not in mine}
+                works = [work for work in chunk if work.fingerprint in mine]
+                # Between the look and the claim another run may have finished it.
+                known = bench.chain.lookup(stage.name, mine) if not force else {}
+                yield from _take(stage, bench, [work.batch for work in works if work.fingerprint in known])
+                if new := [work for work in works if work.fingerprint not in known]:
+                    yield from _build(stage, bench, new, force=force)
+        stale = yield from _await(stage, bench, others, tell)
 
 
-def _restored(stage: Stage, bench: Bench, status: Status) -> Result:
-    assert status.work is not None
-    assert status.manifest is not None
-    try:
-        stage.restore(bench, status.work, status.manifest)
-    except Exception as error:
-        bench.log.error(_explain(error))
-        return Result(batch=status.work.batch, did=Did.FAILED, reason=short(error))
-    return _settled(status.work.batch, status)
+def _chunks(works: Sequence[Work], size: int) -> Iterator[Sequence[Work]]:
+    return (works[start : start + size] for start in range(0, len(works), size))
 
 
-def _settled(batch: str, status: Status) -> Result:
+def _await(
+    stage: Stage, bench: Bench, others: Mapping[str, Work], tell: Callable[[int, str], None]
+) -> Generator[Result, None, dict[str, Work]]:
+    """Take what other runs build, as they finish it. Returns what they gave up, as soon as there is any."""
+    left = dict(others)
+    while left:
+        # First who holds them, then what is there: the other way round, one committed in between would be missed.
+        held = bench.store.claims.held(bench.pipeline.name, stage.name, [work.fingerprint for work in left.values()])
+        known = bench.chain.lookup(stage.name, [work.fingerprint for work in left.values()])
+        done = [batch for batch, work in left.items() if work.fingerprint in known]
+        left = {batch: work for batch, work in left.items() if batch not in done}
+        yield from _take(stage, bench, done)
+        if given_up := {batch: work for batch, work in left.items() if work.fingerprint not in held}:
+            return given_up | left
+        if left:
+            owners = sorted({str(held[work.fingerprint]) for work in left.values()})
+            tell(len(left), f"another run builds them: {', '.join(owners)}")
+            time.sleep(AWAITED_EVERY)
+    return {}
+
+
+def _take(stage: Stage, bench: Bench, batches: Sequence[str]) -> Iterator[Result]:
+    """Settle artifacts that another run has committed since we looked."""
+    bench.chain.refresh(stage.name, batches)
+    for batch, status in bench.chain.statuses(stage.name, batches).items() if batches else ():
+        yield _settled(stage, bench, batch, status)
+
+
+def _settled(stage: Stage, bench: Bench, batch: str, status: Status) -> Result:
+    """What becomes of an artifact without building it."""
+    if status.state is State.KNOWN:
+        assert status.work is not None
+        assert status.manifest is not None
+        try:
+            stage.restore(bench, status.work, status.manifest)
+        except Exception as error:
+            bench.log.error(_explain(error))
+            return Result(batch=batch, did=Did.FAILED, reason=short(error))
     did = {
         State.FRESH: Did.FRESH,
         State.KNOWN: Did.CACHED,
         State.REJECTED: Did.REJECTED,
         State.BLOCKED: Did.BLOCKED,
+        State.STALE: Did.BLOCKED,  # it vanished between two looks
     }[status.state]
     return Result(batch=batch, did=did, manifest=status.manifest, reason=status.reason)
 
 
-def _build(stage: Stage, bench: Bench, statuses: Sequence[Status]) -> Iterator[Result]:
+def _build(stage: Stage, bench: Bench, chunk: Sequence[Work], *, force: bool) -> Iterator[Result]:
     """Run the body once for a chunk. What it did not yield before an exception has failed with that exception."""
-    works = {status.work.batch: status.work for status in statuses if status.work is not None}
+    works = {work.batch: work for work in chunk}
     with bench.store.scratch() as scratch:
         started = time.monotonic()
         waiting: list[Outcome] = []
@@ -112,7 +159,7 @@ def _build(stage: Stage, bench: Bench, statuses: Sequence[Status]) -> Iterator[R
                 waiting.append(outcome)
                 left.discard(outcome.batch)
                 if len(waiting) >= COMMITTED_TOGETHER:
-                    yield from _commit(stage, bench, works, waiting, (time.monotonic() - started) / len(waiting))
+                    yield from _commit(stage, bench, works, waiting, (time.monotonic() - started) / len(waiting), force)
                     waiting, started = [], time.monotonic()
         except Exception as error:
             if not left:
@@ -122,20 +169,20 @@ def _build(stage: Stage, bench: Bench, statuses: Sequence[Status]) -> Iterator[R
         else:
             failed = dict.fromkeys(sorted(left), "The stage made nothing of it.")
         if waiting:
-            yield from _commit(stage, bench, works, waiting, (time.monotonic() - started) / len(waiting))
+            yield from _commit(stage, bench, works, waiting, (time.monotonic() - started) / len(waiting), force)
         for batch, reason in failed.items():
             yield Result(batch=batch, did=Did.FAILED, reason=reason)
 
 
 def _commit(
-    stage: Stage, bench: Bench, works: Mapping[str, Work], outcomes: Sequence[Outcome], seconds: float
+    stage: Stage, bench: Bench, works: Mapping[str, Work], outcomes: Sequence[Outcome], seconds: float, force: bool
 ) -> Iterator[Result]:
     """Commit outcomes together: flushing many files to disk at once costs little more than flushing one."""
     good = [outcome for outcome in outcomes if not outcome.error]
     code = bench.scratch / f"{uuid.uuid4().hex}.json"
     code.write_text(json.dumps(stage.version.to_dict(), sort_keys=True, indent=1))
     drafts = [(_draft(stage, bench, works[o.batch], o, seconds), {**o.files, CODE_FILE: code}) for o in good]
-    for manifest in bench.store.commit_many(drafts):
+    for manifest in bench.store.commit_many(drafts, replace=force):
         bench.chain.committed(manifest)
         stage.committed(bench, works[manifest.batch])
         rejected = manifest.verdict == "rejected"

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
 
-from ml_platform.stages.summary import Progress, StageSummary
+from ml_platform.stages.summary import Progress
 
-if TYPE_CHECKING:
-    from ml_platform.stages.execute import Did
-
-
-class Listener(Protocol):
-    """What a listener offers."""
-
-    def on_progress(self, progress: Progress) -> None:
-        """A stage got on."""
-
-    def on_stage(self, summary: StageSummary, reasons: Mapping[Did, Mapping[str, str]]) -> None:
-        """A stage ended."""
-
+Listener = Callable[[Progress], None]
 
 _listeners: dict[str, Listener] = {}
 
@@ -38,10 +25,4 @@ def listening(run_id: str, listener: Listener) -> Iterator[None]:
 def notify(run_id: str, stage: str, done: int, total: int, message: str = "") -> None:
     """Tell that a stage got on."""
     if listener := _listeners.get(run_id):
-        listener.on_progress(Progress(stage=stage, done=done, total=total, message=message))
-
-
-def notify_stage(run_id: str, summary: StageSummary, reasons: Mapping[Did, Mapping[str, str]]) -> None:
-    """Tell that a stage ended."""
-    if listener := _listeners.get(run_id):
-        listener.on_stage(summary, reasons)
+        listener(Progress(stage=stage, done=done, total=total, message=message))

@@ -126,7 +126,7 @@ class Publisher:
     def published(self, result: Result) -> None:
         """Take note, so that later stages of this run see it."""
         if self.is_published(result) and result.manifest is not None:
-            self._chain.published.record(self._stage.name, result.batch, result.manifest.data_version)
+            self._chain.publish(result.manifest)
 
     def metadata(self, result: Result) -> dict[str, Any]:
         """What a person sees of the artifact."""

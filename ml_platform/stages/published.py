@@ -110,6 +110,10 @@ class Published:
         records = instance.fetch_materializations(key, limit=1).records
         return {UNPARTITIONED: records[0].storage_id} if records else {}
 
+    def forget(self, stage: str) -> None:
+        """Read a stage's versions again when they are next asked for."""
+        self._versions.pop(stage, None)
+
     def record(self, stage: str, batch: str, data_version: str) -> None:
         """Take note of what this process has just published."""
         self.versions(stage)

@@ -1,159 +1,217 @@
-"""Run a pipeline's chain from the command line: one Dagster run in this process, seen in the UI like any other."""
+"""Brings a pipeline up to date from the command line: looks whether anything is to be done, and if so makes one run.
+
+With nothing to do, no Dagster is imported. A run goes through the queue of a Dagster server that is up, or is carried
+out in this process; either way it is one Dagster run, seen in the UI like any other.
+"""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.errors import DeclarationError
+from ml_platform.overrides import overridden
 from ml_platform.stages import stages_of
-from ml_platform.stages.chain import State
-from ml_platform.stages.execute import Did
-from ml_platform.stages.summary import GateOutcome, Progress, RegisteredModel, RunSummary, StageSummary
+from ml_platform.stages.chain import Chain, State, Status
+from ml_platform.stages.opening import chain_of
+from ml_platform.stages.outcome import problems_of, stages_done, summarize
+from ml_platform.stages.stage import UNPARTITIONED
+from ml_platform.stages.summary import Progress, RunSummary, StageSummary
 
 if TYPE_CHECKING:
     import dagster as dg
 
     from ml_platform.pipeline import Pipeline
+    from ml_platform.server import Server
     from ml_platform.settings import Settings
-    from ml_platform.stages.chain import Chain
+    from ml_platform.stages.plan import StagePlan
+    from ml_platform.stages.stage import Stage
 
 REPOSITORY_LABEL_TAG = ".dagster/repository"
 CODE_LOCATION = "__repository__@ml_platform"
 """As workspace.yaml names it."""
 
 
-class _Collector:
-    """Gathers what the steps of one run tell."""
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to bring up to date.
 
-    def __init__(self, on_progress: Callable[[Progress], None] | None) -> None:
-        self._on_progress = on_progress
-        self.stages: list[StageSummary] = []
-        self.reasons: dict[str, Mapping[Did, Mapping[str, str]]] = {}
+    Args:
+        batches: treat only these; all that have landed, when None.
+        select: carry out only these stages; all, when None.
+        force: run their bodies even where the result is known.
+        replaced: declared values to replace, such as "recipe.epochs=5".
+    """
 
-    def on_progress(self, progress: Progress) -> None:
-        if self._on_progress:
-            self._on_progress(progress)
+    batches: Collection[str] | None = None
+    select: Sequence[str] | None = None
+    force: bool = False
+    replaced: Sequence[str] = ()
 
-    def on_stage(self, summary: StageSummary, reasons: Mapping[Did, Mapping[str, str]]) -> None:
-        self.stages.append(summary)
-        self.reasons[summary.name] = reasons
+    def config(self) -> dict[str, Any]:
+        """As the chain job's run config has it."""
+        config: dict[str, Any] = {"force": self.force, "replaced": list(self.replaced)}
+        if self.batches is not None:
+            config["batches"] = sorted(self.batches)
+        if self.select:
+            config["stages"] = list(self.select)
+        return config
 
-    def stood(self, stage: str) -> bool:
-        """Whether the run came as far as a stage and left it sound: what was published before says nothing of it."""
-        return any(s.name == stage and (s.built or s.cached or s.fresh) for s in self.stages)
 
-    def of(self, stage: str, did: Did) -> Mapping[str, str]:
-        return self.reasons.get(stage, {}).get(did, {})
+EVERYTHING = Request()
 
 
 def run_pipeline(
     pipeline: Pipeline,
     settings: Settings,
+    request: Request = EVERYTHING,
     *,
-    batches: Collection[str] | None = None,
-    select: Sequence[str] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    queue: bool = False,
 ) -> RunSummary:
-    """Bring a pipeline up to date, in one Dagster run.
+    """Bring a pipeline up to date, in at most one Dagster run.
 
     Args:
         pipeline: which.
         settings: where everything is.
-        batches: treat only these; all that have landed, when None.
-        select: carry out only these stages; all, when None.
+        request: what of it.
         on_progress: told how the run gets on.
+        queue: go through the queue of a Dagster server that is up, if there is one.
 
     Raises:
-        DeclarationError: `select` names no stage of the pipeline.
+        DeclarationError: the request names no stage of the pipeline, or a value that cannot be replaced.
+        SetupError: a server that is up does not take the run.
     """
-    stages = stages_of(pipeline)
-    if unknown := [name for name in select or () if name not in stages]:
+    started = time.monotonic()
+    stages = _stages(pipeline, request)
+    if not request.force and (done := _all_done(chain_of(stages, settings), request)):
+        summary = summarize(chain_of(stages, settings), done, batches=request.batches)
+        return _timed(summary, started)
+    from ml_platform.automation.dead_runs import mark_dead
+    from ml_platform.instance import prepare_instance
+    from ml_platform.server import find
+
+    server = find(settings) if queue else None
+    with prepare_instance(settings) as instance:
+        mark_dead(instance)
+        if server is not None:
+            run_id = _through_server(server, pipeline, request, instance, on_progress)
+        else:
+            run_id = _in_process(pipeline, settings, request, instance, on_progress)
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        summary = summarize(
+            chain_of(stages, settings, instance),
+            stages_done(run),
+            batches=request.batches,
+            run_id=run_id,
+            problems=problems_of(instance, run),
+        )
+    return _timed(summary, started)
+
+
+def _stages(pipeline: Pipeline, request: Request) -> dict[str, Stage]:
+    stages = stages_of(overridden(pipeline, request.replaced))
+    if unknown := [name for name in request.select or () if name not in stages]:
         raise DeclarationError(
             "There is no such stage.", where=pipeline.name, got=", ".join(unknown), fix=f"one of {', '.join(stages)}"
         )
-    from ml_platform.instance import prepare_instance
+    return stages
+
+
+def _timed(summary: RunSummary, started: float) -> RunSummary:
+    return replace(summary, seconds=time.monotonic() - started)
+
+
+def _all_done(chain: Chain, request: Request) -> list[StageSummary] | None:
+    """What each stage would come to if nothing is to be done; None where a run has something to do or to say."""
+    done = []
+    for name in request.select or chain.stages:
+        statuses = chain.statuses(name, sorted(request.batches) if request.batches is not None else None)
+        states = [_settled(chain, name, batch, status) for batch, status in statuses.items()]
+        if None in states or (states and State.FRESH not in states):
+            return None
+        done.append(StageSummary(name=name, fresh=states.count(State.FRESH), rejected=states.count(State.REJECTED)))
+    return done if any(stage.fresh for stage in done) else None
+
+
+def _settled(chain: Chain, name: str, batch: str, status: Status) -> State | None:
+    """The state of an artifact that no run would touch; None for any other."""
+    if status.state is State.REJECTED:
+        assert status.manifest is not None
+        told = chain.published.rejections(name).get(batch) == status.manifest.data_version
+        return State.REJECTED if told and batch else None
+    return status.state if status.state in (State.FRESH, State.BLOCKED) else None
+
+
+def _in_process(
+    pipeline: Pipeline,
+    settings: Settings,
+    request: Request,
+    instance: dg.DagsterInstance,
+    on_progress: Callable[[Progress], None] | None,
+) -> str:
+    """Carry the run out here. Returns its id."""
+    from ml_platform.automation.dead_runs import PROCESS_TAG, process_tag
     from ml_platform.stages import progress
     from ml_platform.stages.assets import build_chain_job
-    from ml_platform.stages.opening import chain_of
     from ml_platform.stages.resources import build_resources
 
-    started = time.monotonic()
-    collector = _Collector(on_progress)
     run_id = str(uuid.uuid4())
-    with prepare_instance(settings) as instance, progress.listening(run_id, collector):
-        result = build_chain_job(stages).execute_in_process(
+    with progress.listening(run_id, on_progress or (lambda event: None)):
+        build_chain_job(stages_of(pipeline)).execute_in_process(
             instance=instance,
             run_id=run_id,
             resources=build_resources(settings),
-            run_config={
-                "batches": sorted(batches) if batches is not None else None,
-                "stages": list(select) if select else None,
-                # A line for every event would drown the progress that the command line shows.
-                # What fails is said in the summary, and in full in the event log: Dagster would print each stack twice.
-                "console": "CRITICAL",
-            },
+            # A line for every event would drown the progress that the command line shows. What fails is said in the
+            # summary, and in full in the event log: Dagster would print each stack twice.
+            run_config={**request.config(), "console": "CRITICAL"},
             # Under this job of this code location, or the UI's timeline and job pages would not know of the run.
-            tags={REPOSITORY_LABEL_TAG: CODE_LOCATION},
+            tags={REPOSITORY_LABEL_TAG: CODE_LOCATION, PROCESS_TAG: process_tag()},
             raise_on_error=False,
         )
-        chain = chain_of(stages, settings, instance)
-        return _summary(chain, collector, result, run_id, batches, time.monotonic() - started)
+    return run_id
 
 
-def _summary(
-    chain: Chain,
-    collector: _Collector,
-    result: dg.ExecuteInProcessResult,
-    run_id: str,
-    batches: Collection[str] | None,
-    seconds: float,
-) -> RunSummary:
-    wanted = chain.taken() if batches is None else [b for b in chain.taken() if b in set(batches)]
-    gate = chain.statuses("validated_batch", wanted)
-    evaluation = _published_facts(chain, "evaluation") if collector.stood("evaluation") else {}
-    model = _published_facts(chain, "registered_model") if collector.stood("registered_model") else {}
-    return RunSummary(
-        pipeline=chain.pipeline.name,
-        run_id=run_id,
-        stages=collector.stages,
-        accepted=sum(status.state is State.FRESH for status in gate.values()),
-        rejected={batch: status.reason for batch, status in gate.items() if status.state is State.REJECTED},
-        incomplete=collector.of("raw_batch", Did.BLOCKED),
-        metrics=evaluation.get("metrics", {}),
-        baseline_metrics=evaluation.get("baseline", {}),
-        gates=[GateOutcome(**gate) for gate in evaluation.get("gates", ())],
-        model=_model(model),
-        problems=_problems(result),
-        seconds=seconds,
+def _through_server(
+    server: Server,
+    pipeline: Pipeline,
+    request: Request,
+    instance: dg.DagsterInstance,
+    on_progress: Callable[[Progress], None] | None,
+) -> str:
+    """Put the run into the server's queue and follow it to its end. Returns its id."""
+    from ml_platform.stages.assets import chain_job_name
+    from ml_platform.stages.follow import follow
+
+    run_id = server.launch(chain_job_name(pipeline), request.config(), {})
+    follow(instance, run_id, on_progress or (lambda event: None), where=server.url)
+    return run_id
+
+
+def plan_pipeline(pipeline: Pipeline, settings: Settings, request: Request = EVERYTHING) -> list[StagePlan]:
+    """What `run_pipeline` would do, stage by stage. Changes nothing and builds nothing."""
+    from ml_platform.stages.plan import make_plan
+
+    chain = chain_of(_stages(pipeline, request), settings)
+    chain.planning = True
+    return [_asked(stage, request) for stage in make_plan(chain) if not request.select or stage.name in request.select]
+
+
+def _asked(plan: StagePlan, request: Request) -> StagePlan:
+    """The part of a stage's plan that a request asks for."""
+    wanted = None if request.batches is None else {*request.batches, UNPARTITIONED}
+
+    def asked(batches: Iterable[str]) -> list[str]:
+        return [batch for batch in batches if wanted is None or batch in wanted]
+
+    plan = replace(
+        plan, fresh=asked(plan.fresh), known=asked(plan.known), stale=asked(plan.stale), may=asked(plan.may)
     )
-
-
-def _published_facts(chain: Chain, stage: str) -> Mapping[str, Any]:
-    print_ = chain.published.fingerprint(stage)
-    manifest = chain.lookup(stage, [print_]).get(print_) if print_ else None
-    return manifest.facts if manifest else {}
-
-
-def _model(facts: Mapping[str, Any]) -> RegisteredModel | None:
-    if not facts:
-        return None
-    return RegisteredModel(
-        name=facts["name"], version=facts["version"], uri=facts["uri"], aliases=tuple(facts["aliases"])
-    )
-
-
-def _problems(result: dg.ExecuteInProcessResult) -> list[str]:
-    """The message of each step that failed; Dagster's own wrapping is left out."""
-    problems = []
-    for event in result.all_events:
-        if event.is_step_failure:
-            data = event.step_failure_data
-            text = data.user_failure_data.description if data.user_failure_data else None
-            error = data.error.cause or data.error if data.error else None
-            problems.append(text or (error.message.strip() if error else f"{event.step_key} failed"))
-    if not problems and not result.success:
-        problems.append("The run failed: see it in the UI.")
-    return problems
+    if not request.force:
+        return plan
+    forced = sorted({*plan.fresh, *plan.known, *plan.stale, *asked(plan.rejected)})
+    return replace(plan, fresh=[], known=[], stale=forced, rejected={})

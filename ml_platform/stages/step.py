@@ -10,6 +10,7 @@ import dagster as dg
 
 from ml_platform.stages import progress
 from ml_platform.stages.execute import Did, Result, execute
+from ml_platform.stages.outcome import note_stage
 from ml_platform.stages.publish import Publisher
 from ml_platform.stages.summary import StageSummary
 
@@ -24,10 +25,12 @@ SHOWN = 5
 class StageRun:
     """A stage being carried out inside a step. Iterate over `results`, then ask `summary` and `refuse`."""
 
-    def __init__(self, stage: Stage, bench: Bench, batches: Sequence[str] | None, *, again: bool) -> None:
+    def __init__(
+        self, stage: Stage, bench: Bench, batches: Sequence[str] | None, *, again: bool, force: bool = False
+    ) -> None:
         self.stage, self.bench = stage, bench
-        self.publisher = Publisher(stage, bench.chain, bench.context, again=again)
-        self._batches = batches
+        self.publisher = Publisher(stage, bench.chain, bench.context, again=again or force)
+        self._batches, self._force = batches, force
         self._counts = dict.fromkeys(Did, 0)
         self._seconds = 0.0
         self.reasons: dict[Did, dict[str, str]] = {Did.REJECTED: {}, Did.FAILED: {}, Did.BLOCKED: {}}
@@ -37,12 +40,12 @@ class StageRun:
         started = time.monotonic()
         total = done = 0
 
-        def on_total(count: int) -> None:
+        def tell(count: int, message: str) -> None:
             nonlocal total
-            total = count
-            self._tell(0, count)
+            total = done + count
+            self._tell(done, total, message)
 
-        for result in execute(self.stage, self.bench, self._batches, on_total=on_total):
+        for result in execute(self.stage, self.bench, self._batches, force=self._force, tell=tell):
             self._counts[result.did] += 1
             if result.did in self.reasons:
                 self.reasons[result.did][result.batch] = result.reason
@@ -52,7 +55,7 @@ class StageRun:
             yield result
         self._seconds = time.monotonic() - started
         self._tell(max(total, 1), max(total, 1))
-        progress.notify_stage(self.bench.run_id, self.summary(), self.reasons)
+        note_stage(self.bench.context.instance, self.bench.run_id, self.summary())
 
     def log_all(self) -> None:
         """Carry the stage out, publishing everything as logged events."""
@@ -88,8 +91,8 @@ class StageRun:
         metadata: dict[str, Any] = {word: len(reasons)}
         return dg.Failure(f"{self.stage.name} {word}.\n{shown}{more}", metadata=metadata, allow_retries=False)
 
-    def _tell(self, done: int, total: int) -> None:
-        progress.notify(self.bench.run_id, self.stage.name, done, max(total, 1))
+    def _tell(self, done: int, total: int, message: str = "") -> None:
+        progress.notify(self.bench.run_id, self.stage.name, done, max(total, 1), message)
 
 
 def _few(batches: Sequence[str]) -> str:

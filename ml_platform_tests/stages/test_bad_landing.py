@@ -9,7 +9,7 @@ import pytest
 from ml_platform.pipelines.nyc_flights.pipeline import PIPELINE
 from ml_platform.settings import Settings
 from ml_platform.stages.opening import landing_of, store_of
-from ml_platform.stages.run import run_pipeline
+from ml_platform.stages.run import Request, run_pipeline
 from ml_platform.stages.summary import RunSummary
 from ml_platform_tests.conftest import land_samples
 
@@ -26,7 +26,7 @@ def landed(settings: Settings) -> Path:
 
 
 def run(settings: Settings) -> RunSummary:
-    return run_pipeline(PIPELINE, settings, select=STAGES)
+    return run_pipeline(PIPELINE, settings, Request(select=STAGES))
 
 
 def test_a_batch_without_one_of_its_sources_waits(settings: Settings, landed: Path) -> None:

@@ -17,7 +17,7 @@ from ml_platform.stages import stages_of
 from ml_platform.stages.assets import build_assets
 from ml_platform.stages.opening import chain_of, landing_of
 from ml_platform.stages.resources import build_resources
-from ml_platform.stages.run import run_pipeline
+from ml_platform.stages.run import Request, run_pipeline
 from ml_platform.stages.summary import RunSummary
 from ml_platform_tests.conftest import fresh_settings, land_samples
 from ml_platform_tests.stages.conftest import BATCH_STAGES, LOTS, WHOLE_STAGES, bodies, by_name, key
@@ -171,12 +171,12 @@ def test_an_unpartitioned_asset_can_be_launched_by_itself(home: Settings, cold: 
 
 def test_a_model_that_misses_its_gate_is_not_registered(home: Settings, cold: RunSummary, tiny: Pipeline) -> None:
     strict = replace(tiny, gates=(MetricGate(metric="accuracy", at_least=1.0),))
-    summary = run_pipeline(strict, home, select=["evaluation", "registered_model"])
+    summary = run_pipeline(strict, home, Request(select=["evaluation", "registered_model"]))
     assert by_name(summary)["registered_model"].rejected == 1
     assert "accuracy >= 1.0 missed" in summary.problems[0]
     assert [gate.passed for gate in summary.gates] == [False]
     assert not summary.ok
-    back = run_pipeline(tiny, home, select=["evaluation", "registered_model"])
+    back = run_pipeline(tiny, home, Request(select=["evaluation", "registered_model"]))
     assert bodies(back) == {}, "back at the earlier gates, everything is known"
     assert back.model is not None
     assert back.model.version == "1"
@@ -191,7 +191,7 @@ def test_a_rejected_batch_stops_nobody_else_and_is_refused_everywhere(
     bad = readings(2).set_column(3, "load", [[7.5] * 60])
     landing.put(tiny, "readings", "lot-03", bad, "csv")
 
-    summary = run_pipeline(tiny, home, select=[*BATCH_STAGES, "training_set"])
+    summary = run_pipeline(tiny, home, Request(select=[*BATCH_STAGES, "training_set"]))
     assert summary.problems == []
     assert list(summary.rejected) == ["lot-03"]
     assert "load" in summary.rejected["lot-03"]
@@ -214,7 +214,7 @@ def test_a_rejected_batch_stops_nobody_else_and_is_refused_everywhere(
     assert result.get_asset_materialization_events() == []
 
     landing.put(tiny, "readings", "lot-03", readings(2), "csv")
-    mended = run_pipeline(tiny, home, select=[*BATCH_STAGES, "training_set"])
+    mended = run_pipeline(tiny, home, Request(select=[*BATCH_STAGES, "training_set"]))
     assert mended.rejected == {}
     assert bodies(mended) == {"raw_batch": 1, "validated_batch": 1, "features": 2, "training_set": 1}
 
@@ -266,7 +266,7 @@ def test_days_that_break_the_feature_function_stop_no_others(
     land_samples(tiny, landing_of(home))
     function = "ml_platform_tests.stages.feature_functions:breaks_on_two_lots"
     fragile = replace(tiny, features=replace(tiny.features, function=function))
-    summary = run_pipeline(fragile, home, select=[*BATCH_STAGES, "training_set"])
+    summary = run_pipeline(fragile, home, Request(select=[*BATCH_STAGES, "training_set"]))
     assert by_name(summary)["features"].built == 4
     assert by_name(summary)["features"].failed == 2
     assert not summary.ok

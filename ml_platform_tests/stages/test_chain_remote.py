@@ -10,7 +10,7 @@ import pytest
 from ml_platform.pipeline import Pipeline
 from ml_platform.settings import Settings
 from ml_platform.stages.opening import landing_of, store_of
-from ml_platform.stages.run import run_pipeline
+from ml_platform.stages.run import Request, run_pipeline
 from ml_platform_tests.conftest import fresh_settings, land_samples
 from ml_platform_tests.store.conftest import s3_endpoint, s3_options, s3_url
 
@@ -33,12 +33,12 @@ def test_two_homes_share_a_store_on_s3(
 ) -> None:
     first: Settings = fresh_settings(tmp_path / "first", **remote)
     land_samples(tiny, landing_of(first))
-    built = run_pipeline(tiny, first, select=STAGES)
+    built = run_pipeline(tiny, first, Request(select=STAGES))
     assert built.problems == []
     assert {stage.name: stage.built for stage in built.stages} == dict.fromkeys(STAGES[:3], 6) | {"training_set": 1}
 
     second = fresh_settings(tmp_path / "second", **remote)
-    taken = run_pipeline(tiny, second, select=STAGES)
+    taken = run_pipeline(tiny, second, Request(select=STAGES))
     assert {stage.name: (stage.built, stage.cached) for stage in taken.stages} == dict.fromkeys(STAGES[:3], (0, 6)) | {
         "training_set": (0, 1)
     }

@@ -1,0 +1,84 @@
+"""Declared values replaced for one run: `ml-platform run --set recipe.epochs=5`.
+
+A replaced value counts in every code version that reads it, as if it had been declared. The next run without it is back
+at the declared one, and finds what was built before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ml_platform.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from ml_platform.pipeline import Pipeline
+
+SETTABLE = ("recipe", "features", "split", "leakage_limit")
+"""Fields of a pipeline of which values can be replaced. The others say what the pipeline is."""
+ALIASES = {"train": "recipe"}
+
+
+def overridden(pipeline: Pipeline, texts: Sequence[str]) -> Pipeline:
+    """The pipeline with some declared values replaced, checked like any declaration.
+
+    Args:
+        pipeline: as declared.
+        texts: each "recipe.epochs=5": a path of field names (`train` stands for `recipe`), and JSON or plain text.
+
+    Raises:
+        DeclarationError: no such field, or a value that the declaration does not allow.
+    """
+    for text in texts:
+        name, equals, value = text.partition("=")
+        path = [part.strip() for part in name.split(".")]
+        path[0] = ALIASES.get(path[0], path[0])
+        where = f"--set {text}"
+        if not equals or path[0] not in SETTABLE:
+            raise DeclarationError(
+                "Not a value that can be replaced.",
+                where=where,
+                got=repr(text),
+                fix=f"write recipe.epochs=5; the first word is one of {', '.join(SETTABLE)}",
+            )
+        pipeline = _replaced(pipeline, path, _value(value.strip()), where)
+    return pipeline
+
+
+def _value(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _replaced(declaration: Any, path: Sequence[str], value: Any, where: str) -> Any:
+    """A copy of a declaration (or of a mapping inside it) with one value replaced."""
+    name, rest = path[0], path[1:]
+    if isinstance(declaration, Mapping):
+        if rest and name in declaration:
+            value = _replaced(declaration[name], rest, value, where)
+        if isinstance(value, tuple):
+            value = list(value)  # in a mapping stands plain JSON
+        return {**declaration, name: value}
+    known = [field.name for field in fields(declaration)] if is_dataclass(declaration) else []
+    if name not in known:
+        raise DeclarationError(
+            "There is no such field.", where=where, got=name, fix=f"one of {', '.join(known)}" if known else None
+        )
+    if rest:
+        value = _replaced(getattr(declaration, name), rest, value, where)
+    elif is_dataclass(getattr(declaration, name)):
+        raise DeclarationError(
+            "Not a single value.",
+            where=where,
+            got=name,
+            fix=f"name one of its fields: {', '.join(field.name for field in fields(getattr(declaration, name)))}",
+        )
+    try:
+        return replace(declaration, **{name: value})
+    except TypeError as error:
+        raise DeclarationError("The value does not fit.", where=where, got=repr(value), fix=str(error)) from error

@@ -1,0 +1,100 @@
+"""What a run came to, put together from its tags and events, and from how the pipeline stands afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ml_platform.stages.chain import RAW_BATCH, Chain, State
+from ml_platform.stages.summary import GateOutcome, RegisteredModel, RunSummary, StageSummary
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+STAGES_TAG = ".dagster/ml_platform/stages"
+"""The run tag that holds what became of each stage. The prefix is Dagster's for tags that its pages do not show."""
+
+
+def note_stage(instance: dg.DagsterInstance, run_id: str, summary: StageSummary) -> None:
+    """Write what became of a stage to its run, where whoever follows the run from another process finds it."""
+    run = instance.get_run_by_id(run_id)
+    if run is None:  # a step that a test executes without a run of the instance
+        return
+    done = [asdict(stage) for stage in (*stages_done(run), summary)]
+    instance.add_run_tags(run_id, {STAGES_TAG: json.dumps(done)})
+
+
+def stages_done(run: dg.DagsterRun) -> list[StageSummary]:
+    """What became of the stages that a run has carried out, in its order."""
+    return [StageSummary(**stage) for stage in json.loads(run.tags.get(STAGES_TAG, "[]"))]
+
+
+def summarize(
+    chain: Chain,
+    stages: Sequence[StageSummary],
+    *,
+    batches: Collection[str] | None,
+    run_id: str = "",
+    problems: Sequence[str] = (),
+) -> RunSummary:
+    """What a run came to, for people.
+
+    Args:
+        chain: the pipeline as it stands after the run.
+        stages: what became of each.
+        batches: those that were asked for; all, when None.
+        run_id: the Dagster run; "" where there was nothing to run.
+        problems: what went wrong.
+    """
+    wanted = None if batches is None else sorted(batches)
+    raw = chain.statuses(RAW_BATCH, wanted)
+    gate = chain.statuses("validated_batch", [batch for batch in chain.taken() if wanted is None or batch in raw])
+    evaluation = _facts(chain, "evaluation", stages)
+    return RunSummary(
+        pipeline=chain.pipeline.name,
+        run_id=run_id,
+        stages=stages,
+        accepted=sum(status.state is State.FRESH for status in gate.values()),
+        rejected={batch: status.reason for batch, status in gate.items() if status.state is State.REJECTED},
+        incomplete={b: status.reason for b, status in raw.items() if status.state is State.BLOCKED and b not in gate},
+        metrics=evaluation.get("metrics", {}),
+        baseline_metrics=evaluation.get("baseline", {}),
+        gates=[GateOutcome(**gate) for gate in evaluation.get("gates", ())],
+        model=_model(_facts(chain, "registered_model", stages)),
+        problems=problems,
+    )
+
+
+def _facts(chain: Chain, name: str, stages: Sequence[StageSummary]) -> Mapping[str, Any]:
+    """Facts of a stage that the run left sound: what was published before says nothing of it."""
+    if not any(stage.name == name and (stage.built or stage.cached or stage.fresh) for stage in stages):
+        return {}
+    print_ = chain.published.fingerprint(name)
+    manifest = chain.lookup(name, [print_]).get(print_) if print_ else None
+    return manifest.facts if manifest else {}
+
+
+def _model(facts: Mapping[str, Any]) -> RegisteredModel | None:
+    if not facts:
+        return None
+    return RegisteredModel(
+        name=facts["name"], version=facts["version"], uri=facts["uri"], aliases=tuple(facts["aliases"])
+    )
+
+
+def problems_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
+    """The message of each step of a run that failed; Dagster's own wrapping is left out."""
+    from dagster import DagsterEventType
+
+    problems = []
+    for entry in instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE):
+        event = entry.get_dagster_event()
+        data = event.step_failure_data
+        text = data.user_failure_data.description if data.user_failure_data else None
+        error = data.error.cause or data.error if data.error else None
+        problems.append(text or (error.message.strip() if error else f"{event.step_key} failed"))
+    if not problems and not run.is_success:
+        problems.append(f"The run ended as {run.status.value.lower()}: see it in the UI.")
+    return problems
