@@ -151,7 +151,7 @@ class Chain:
             return manifest
         status = self.statuses(name)[UNPARTITIONED]
         if status.state is State.REJECTED:
-            return f"{name} was rejected: {status.reason.rstrip('.')}. {self.stages[name].remedy(UNPARTITIONED)}".rstrip()
+            return self._judge(name, UNPARTITIONED, status)
         return f"{name} has not been materialized: materialize it first"
 
     def _judge(self, name: str, batch: str, status: Status) -> Manifest | str:
