@@ -14,7 +14,7 @@ from typing import Any, Literal
 from ml_platform import declared
 from ml_platform.batches import DailyBatches, NamedBatches, Split
 from ml_platform.errors import DeclarationError
-from ml_platform.naming import check_named, columns_of, texts_of
+from ml_platform.naming import check_named, columns_of, module_path, texts_of
 from ml_platform.versions.imports import closure
 
 __all__ = [
@@ -345,7 +345,7 @@ class Pipeline:
     def _check_label(self, where: str) -> None:
         """The feature function's module, or one that it reaches, must mention the label, or nothing can compute it."""
         module = self.features.function.partition(":")[0]
-        if not any(self.label in texts_of(name) for name in closure((module,))[0]):
+        if not any(self.label in texts_of(name) for name in closure((module,)).modules if module_path(name)):
             raise DeclarationError(
                 "The feature function never names the label.",
                 where=f"{where}, {self.features.function}",

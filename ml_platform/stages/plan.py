@@ -104,9 +104,9 @@ def _causes(chain: Chain, stage: Stage, status: Status, before: Manifest | None)
     assert status.work is not None
     if before is None:
         return [NEVER_BUILT]
-    causes = []
+    causes: list[str] = []
     if before.code_version != stage.version.value:
-        causes += stage.version.diff(CodeVersion.from_dict(_code_record(chain, before)))
+        causes += map(str, stage.version.diff(CodeVersion.from_dict(_code_record(chain, before))))
     now, then = status.work.inputs, before.inputs
     for name in sorted({*now, *then}):
         if now.get(name) != then.get(name):

@@ -2,255 +2,244 @@
 
 from __future__ import annotations
 
-import ast
+import fnmatch
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from ml_platform.errors import DeclarationError
+from ml_platform.versions import syntax
+from ml_platform.versions.places import Finder, Place, changed_at, is_racy, shown_file
+from ml_platform.versions.syntax import Import, Source
 
 _WORDS_ONLY = frozenset({"ml_platform.batches", "ml_platform.errors", "ml_platform.naming", "ml_platform.pipeline"})
 """Modules that cannot change a result by themselves: texts for people, and the form of declarations, whose values the
 stages that read them count among their parameters."""
+_CODE = (".py", ".pyc", ".pyi", ".so", ".pyx", ".pxd", ".c")
+"""Files that are not data, though a text in a module may be their name."""
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a module is: its file (None for a namespace package) and, for a package, its folders."""
+class Closure:
+    """What some modules reach: hashes of first-party modules, hashes of data files that they name, other packages."""
 
-    file: Path | None
-    folders: tuple[str, ...] = ()
-
-    @property
-    def is_installed(self) -> bool:
-        at = str(self.file or next(iter(self.folders), ""))
-        return "site-packages" in at or "dist-packages" in at
+    modules: dict[str, str] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
+    packages: set[str] = field(default_factory=set)
 
 
-@dataclass(frozen=True)
-class _Parsed:
-    """A module's hash, and what it imports: modules, and for each `from x import a, b` the pair (x, (a, b))."""
+def closure(roots: tuple[str, ...], named: tuple[str, ...] = ()) -> Closure:
+    """Follow the imports of some modules. What was found is kept until a file or a folder that mattered changes.
 
-    digest: str
-    effects: str | None
-    imports: tuple[tuple[str, tuple[str, ...]], ...]
+    Args:
+        roots: modules that must be there.
+        named: further ones, which count where there are such modules.
 
-
-def closure(roots: tuple[str, ...]) -> tuple[dict[str, str], set[str]]:
-    """Hashes of the first-party modules that the roots reach, and the names of other packages that these import."""
-    find = _finder()
-    own = {root.partition(".")[0] for root in roots}
-    modules: dict[str, str] = {}
-    packages: set[str] = set()
-    seen: set[str] = set()
-    on_the_way: set[str] = set()
-
-    def is_own(name: str) -> bool:
-        top = name.partition(".")[0]
-        if top in sys.stdlib_module_names or top in sys.builtin_module_names:
-            return False
-        place = find(top)
-        if place is not None and (top in own or not place.is_installed):
-            return True
-        packages.add(top)
-        return False
-
-    for root in roots:
-        if not is_own(root) or find(root) is None:
-            raise DeclarationError("There is no such module.", got=root, fix="check the spelling")
-    waiting = list(roots)
-    while waiting:
-        name = waiting.pop()
-        if name in seen or name in _WORDS_ONLY or not is_own(name):
-            continue
-        seen.add(name)
-        place = find(name)
-        if place is None:
-            continue  # a module that is there on other machines only
-        parts = name.split(".")
-        on_the_way.update(".".join(parts[:count]) for count in range(1, len(parts)))
-        if place.file is None:
-            continue
-        parsed = _parse(place.file, name, bool(place.folders))
-        modules[name] = parsed.digest
-        for base, names in parsed.imports:
-            submodules = [f"{base}.{each}" for each in names if is_own(base) and find(f"{base}.{each}")]
-            waiting += submodules
-            if not names or len(submodules) < len(names):
-                waiting.append(base)
-            else:
-                on_the_way.add(base)
-    for name in on_the_way - modules.keys():
-        place = find(name)
-        if place is not None and place.file is not None and (effects := _parse(place.file, name, True).effects):
-            modules[name] = effects
-    return modules, packages
+    Raises:
+        DeclarationError: there is no such module, or one has a syntax error.
+    """
+    key = (roots, named, tuple(sys.path))
+    known = _closures.get(key)
+    if known is not None and known.holds():
+        return known.found
+    walk = _Walk(roots, named)
+    _closures[key] = walk
+    return walk.found
 
 
-def _finder() -> Callable[[str], _Place | None]:
-    """`_find` that looks at the disk once for each name."""
-    global _path
-    if _path != tuple(sys.path):
-        _path = tuple(sys.path)
-        _places.clear()
-    found: dict[str, _Place | None] = {}
-
-    def find(name: str) -> _Place | None:
-        if name not in found:
-            found[name] = _find(name)
-        return found[name]
-
-    return find
+def file_of(module: str) -> str:
+    """The file of a module of a closure as people know it, relative to its project; the name where there is none."""
+    place = Finder().find(module) if "/" not in module else None
+    return shown_file(module, place) if place is not None and place.file is not None else module
 
 
-_places: dict[str, _Place] = {}
-_path: tuple[str, ...] = ()
+def parts_of(module: str, digest: str) -> dict[str, str]:
+    """A hash of each part of a module of a closure: see `syntax.parts_of`. Nothing where it is gone or another by now.
 
-
-def _find(name: str) -> _Place | None:
-    """Find a module's file as the import system would, without running its package."""
-    place = _places.get(name)
-    if place is not None and os.path.exists(place.file or place.folders[0]):
-        return place
-    parent, _, last = name.rpartition(".")
-    if parent:
-        above = _find(parent)
-        place = _in_folders(above.folders, last) if above else None
-    else:
-        place = _top_level(name)
-    if place is not None:
-        _places[name] = place
-    return place
-
-
-def _top_level(name: str) -> _Place | None:
-    for finder in sys.meta_path:
-        find = getattr(finder, "find_spec", None)
-        spec = find(name, None) if find else None
-        if spec is not None:
-            file = Path(spec.origin) if spec.has_location and spec.origin else None
-            folders = tuple(spec.submodule_search_locations or ())
-            return _Place(file, folders) if file or folders else None
-    return None
-
-
-def _in_folders(folders: Iterable[str], name: str) -> _Place | None:
-    namespace = []
-    for folder in folders:
-        base = Path(folder, name)
-        if (init := base / "__init__.py").is_file():
-            return _Place(init, (str(base),))
-        if (source := base.with_name(f"{name}.py")).is_file():
-            return _Place(source)
-        if compiled := sorted(Path(folder).glob(f"{name}.*.so")) if Path(folder).is_dir() else []:
-            return _Place(compiled[0])
-        if base.is_dir() and name.isidentifier() and name != "__pycache__":
-            namespace.append(str(base))
-    return _Place(None, tuple(namespace)) if namespace else None
-
-
-_parsed: dict[Path, tuple[tuple[int, int, int], _Parsed]] = {}
-
-
-def _parse(file: Path, name: str, is_package: bool) -> _Parsed:
-    """Parse a module, unless it has been parsed and its file has not changed since."""
-    stat = file.stat()
-    stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-    known = _parsed.get(file)
-    if known is not None and known[0] == stamp:
-        return known[1]
-    data = file.read_bytes()
-    if file.suffix != ".py":
-        parsed = _Parsed(hashlib.sha256(data).hexdigest()[:32], None, ())
-    else:
+    Looked up when somebody asks why, and when an artifact is committed: code versions themselves need none of it.
+    """
+    if (module, digest) not in _parts:
+        place = Finder().find(module) if "/" not in module else None
         try:
-            tree = ast.parse(data, filename=str(file))
-        except (SyntaxError, ValueError) as error:
-            line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
-            raise DeclarationError(
-                f"The module {name} has a syntax error.", where=f"{file}{line}", got=error, fix="correct it"
-            ) from error
-        package = name if is_package else name.rpartition(".")[0]
-        effects = [statement for statement in tree.body if not _only_defines(statement)]
-        imports = tuple(dict.fromkeys(_imports(tree, package)))
-        parsed = _Parsed(_hash(tree), _hash(effects) if effects else None, imports)
-    _parsed[file] = (stamp, parsed)
-    return parsed
+            parts = syntax.parts_of(place.file, module, digest) if place and place.file else {}
+        except (FileNotFoundError, DeclarationError):
+            parts = {}  # edited since its version was read, and that is what counts
+        _parts[(module, digest)] = parts
+    return _parts[(module, digest)]
 
 
-def _imports(tree: ast.AST, package: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    stack: list[ast.AST] = [tree]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, ()) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parts = package.split(".")
-                base = ".".join([*parts[: len(parts) - node.level + 1], *([base] if base else [])])
-            yield base, tuple(alias.name for alias in node.names if alias.name != "*")
-        elif isinstance(node, ast.If) and _name(node.test) == "TYPE_CHECKING":
-            stack += node.orelse
-            continue
-        elif isinstance(node, ast.Call) and _name(node.func) == "import_module":
-            first = node.args[0] if node.args else None
-            if isinstance(first, ast.Constant) and isinstance(first.value, str) and not first.value.startswith("."):
-                yield first.value, ()
-        stack += ast.iter_child_nodes(node)
+class _Walk:
+    """One closure being made, and then what it rests on."""
 
+    def __init__(self, roots: tuple[str, ...], named: tuple[str, ...]) -> None:
+        self.found = Closure()
+        self._finder = Finder()
+        self._find = self._finder.find
+        self._files: dict[str, _Stamp] = {}
+        self._own = {root.partition(".")[0] for root in roots}
+        self._first_party: dict[str, bool] = {}
+        for root in roots:
+            if not self._is_own(root) or self._find(root) is None:
+                raise DeclarationError("There is no such module.", got=root, fix="check the spelling")
+        self._follow([*roots, *(name for name in named if self._find(name))])
+        changes = [*self._finder.folders.values(), *(stamp[0] for stamp in self._files.values())]
+        self._settled = not is_racy(max(changes, default=0))
 
-def _name(node: ast.expr) -> str:
-    """`name` of `name` and of `module.name`."""
-    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+    def holds(self) -> bool:
+        """Whether nothing that it rests on has changed since."""
+        try:
+            return (
+                self._settled
+                and all(changed_at(folder) == changed for folder, changed in self._finder.folders.items())
+                and all(_stamp(file) == stamp for file, stamp in self._files.items())
+            )
+        except FileNotFoundError:
+            return False
 
+    def _is_own(self, name: str) -> bool:
+        top = name.partition(".")[0]
+        if top not in self._first_party:
+            place = self._find(top)
+            standard = top in sys.stdlib_module_names or top in sys.builtin_module_names
+            if standard and (place is None or place.is_standard or place.is_installed):
+                self._first_party[top] = False
+            else:
+                self._first_party[top] = place is not None and (top in self._own or not place.is_installed)
+                if not self._first_party[top]:
+                    self.found.packages.add(top)
+        return self._first_party[top]
 
-def _only_defines(statement: ast.stmt) -> bool:
-    """Whether a module's statement only binds names of that module."""
-    if isinstance(statement, ast.Assign):
-        return all(isinstance(target, ast.Name | ast.Tuple) for target in statement.targets)
-    if isinstance(statement, ast.AnnAssign):
-        return isinstance(statement.target, ast.Name)
-    if isinstance(statement, ast.If):
-        return all(_only_defines(each) for each in (*statement.body, *statement.orelse))
-    defining = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Pass
-    return isinstance(statement, defining) or _is_text(statement)
-
-
-def _is_text(node: object) -> bool:
-    """Whether it is a string that stands alone: a docstring, or a comment in its place."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-
-
-def _hash(tree: ast.AST | list[ast.stmt]) -> str:
-    words: list[str] = []
-    _write(tree, words)
-    return hashlib.sha256("".join(words).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-_NO_MEANING = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
-
-
-def _write(node: object, words: list[str]) -> None:
-    """Write a syntax tree as text: no positions, no docstrings, and the same from every version of Python."""
-    if isinstance(node, ast.AST):
-        words.append(f"({type(node).__name__}")
-        for name in node._fields:
-            value = getattr(node, name, None)
-            # Python versions differ in the empty fields that they have.
-            if name in _NO_MEANING or value == [] or (value is None and not isinstance(node, ast.Constant)):
+    def _follow(self, waiting: list[str]) -> None:
+        modules = self.found.modules
+        seen: set[str] = set()
+        on_the_way: set[str] = set()
+        acted: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name in seen or name in _WORDS_ONLY or not self._is_own(name):
                 continue
-            words.append(f" {name}=")
-            _write(value, words)
-        words.append(")")
-    elif isinstance(node, list):
-        words.append("[")
-        for each in node:
-            if not _is_text(each):
-                _write(each, words)
-        words.append("]")
-    else:
-        words.append(f"{type(node).__name__}:{node!r};")
+            seen.add(name)
+            place = self._find(name)
+            if place is None:
+                continue  # a module that is there on other machines only
+            parts = name.split(".")
+            on_the_way.update(".".join(parts[:count]) for count in range(1, len(parts)))
+            if place.file is not None:
+                source = self._read(place, name)
+                modules[name] = source.digest
+                self.found.data.update(self._data_files(name, place, source))
+                waiting += self._reached(source, on_the_way)
+            if waiting:
+                continue
+            for package in on_the_way - modules.keys() - acted:
+                # What it does when it is imported may be done by other modules, which then count like any.
+                acted.add(package)
+                above = self._find(package)
+                if above is not None and above.file is not None and (source := self._read(above, package)).effects:
+                    waiting += [each for line in source.effect_imports for each in self._modules(line, on_the_way)]
+        for package in acted - modules.keys():
+            above = self._find(package)
+            if above is not None and above.file is not None and (effects := self._read(above, package).effects):
+                modules[package] = effects
+
+    def _reached(self, source: Source, on_the_way: set[str]) -> Iterator[str]:
+        for line in source.imports:
+            yield from self._modules(line, on_the_way)
+        for bound, used in source.attributes:
+            if bound.partition(".")[0] in self.found.packages or not self._is_own(bound):
+                continue
+            place = self._find(bound)
+            if place is not None and place.folders:
+                yield from (name for chain in used for name in self._submodules(bound, chain))
+
+    def _modules(self, line: Import, on_the_way: set[str]) -> Iterator[str]:
+        """The modules that an import statement imports."""
+        base = line.base
+        if not line.names or not self._is_own(base):
+            yield base
+            return
+        names = line.names
+        if "*" in names:
+            place = self._find(base)
+            package = place if place is not None and place.folders and place.file is not None else None
+            names = (*names, *(self._read(package, base).exports if package else ()))
+        submodules = [f"{base}.{each}" for each in names if each != "*" and self._find(f"{base}.{each}")]
+        yield from submodules
+        if len(submodules) < len(names):
+            yield base
+        else:
+            on_the_way.add(base)
+
+    def _submodules(self, package: str, chain: str) -> Iterator[str]:
+        """The module at the end of a chain of attributes of a package, `acme.parts.shape` of `parts.shape.cut`."""
+        name = package
+        for attribute in chain.split("."):
+            if self._find(f"{name}.{attribute}") is None:
+                break
+            name = f"{name}.{attribute}"
+        if name != package:
+            yield name
+
+    def _read(self, place: Place, name: str) -> Source:
+        assert place.file is not None
+        file = str(place.file)
+        self._files[file] = stamp = _stamp(file)
+        known = _sources.get((file, name))
+        if known is None or known[0] != stamp:
+            known = (stamp, syntax.read_source(place.file, name, is_package=bool(place.folders)))
+            _sources[(file, name)] = known
+        return known[1]
+
+    def _data_files(self, name: str, place: Place, source: Source) -> dict[str, str]:
+        """Hashes of the data files that a module names: in its folder, below it, or up to its outermost package.
+
+        A text in the module that is the name of a file there (or a pattern such as "*.json") is taken for a file that
+        it reads; "data" and "x.csv" together for data/x.csv.
+        """
+        assert place.file is not None
+        found: dict[str, str] = {}
+        parents = name.split(".") if place.folders else name.split(".")[:-1]
+        folder = str(place.file.parent)
+        while parents:
+            for path in self._named_in(folder, source):
+                self._files[path] = stamp = _stamp(path)
+                known = _data.get(path)
+                if known is None or known[0] != stamp:
+                    with open(path, "rb") as file:
+                        known = (stamp, hashlib.file_digest(file, "sha256").hexdigest()[:32])
+                    _data[path] = known
+                found["/".join([*parents, os.path.relpath(path, folder).replace(os.sep, "/")])] = known[1]
+            folder = os.path.dirname(folder)
+            parents = parents[:-1]
+        return found
+
+    def _named_in(self, folder: str, source: Source) -> set[str]:
+        names = self._finder.names_in(folder)
+        wanted = {name for name in names & source.texts if name != "__pycache__"}
+        for pattern in source.patterns:
+            wanted |= {name for name in fnmatch.filter(names, pattern) if "." in name}
+        paths = {os.path.join(folder, name) for name in wanted}
+        paths |= {os.path.normpath(os.path.join(folder, t)) for t in source.paths if t.partition("/")[0] in names}
+        found: set[str] = set()
+        for path in paths:
+            if os.path.isdir(path):
+                found |= self._named_in(path, source)
+            elif os.path.isfile(path) and not path.endswith(_CODE):
+                found.add(path)
+        return found
+
+
+# Files that are read once, as long as they do not change
+
+_Stamp = tuple[int, int, int]
+_closures: dict[tuple[tuple[str, ...], ...], _Walk] = {}
+_sources: dict[tuple[str, str], tuple[_Stamp, Source]] = {}
+_data: dict[str, tuple[_Stamp, str]] = {}
+_parts: dict[tuple[str, str], dict[str, str]] = {}
+
+
+def _stamp(file: str) -> _Stamp:
+    stat = os.stat(file)
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

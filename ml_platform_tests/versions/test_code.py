@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,11 @@ FILES = {
     "acme/unrelated.py": "X = 1\n",
 }
 
-Version = Callable[[], CodeVersion]
+
+def edited(module: str, old: str, new: str) -> str:
+    text = FILES[f"acme/{module}.py"]
+    assert old in text
+    return text.replace(old, new)
 
 
 @pytest.fixture
@@ -59,6 +64,10 @@ def write(folder: Path, name: str, text: str) -> None:
 
 def version(**options: object) -> CodeVersion:
     return code_version(["acme.features:compute"], params={"lookback": 1}, **options)  # type: ignore[arg-type]
+
+
+def lines(now: CodeVersion, before: CodeVersion) -> list[str]:
+    return [str(cause) for cause in now.diff(before)]
 
 
 def test_it_finds_what_is_reached(folder: Path) -> None:
@@ -104,22 +113,33 @@ def test_what_cannot_change_a_result_does_not_count(folder: Path, name: str, tex
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("acme/features.py", FILES["acme/features.py"].replace("near.scale(", "-near.scale("), "acme.features changed"),
-        ("acme/far.py", FILES["acme/far.py"].replace("2", "3"), "acme.far changed"),
-        ("acme/late.py", "def later(x):\n    return -x\n", "acme.late changed"),
-        ("acme/parts/shape.py", "def shaped(x):\n    return -x\n", "acme.parts.shape changed"),
-        ("acme/near.py", FILES["acme/near.py"] + "import acme.unrelated\n", "acme.unrelated added"),
-        ("acme/__init__.py", "import os\nos.environ['TZ'] = 'UTC'\n", "acme added"),
+        (
+            "acme/features.py",
+            edited("features", "near.scale(", "-near.scale("),
+            "features.py: function compute changed",
+        ),
+        ("acme/features.py", edited("features", "(x):", "(x=1):"), "features.py: function compute changed"),
+        ("acme/features.py", edited("features", "def", "@near.scale\ndef"), "features.py: function compute changed"),
+        ("acme/far.py", edited("far", "2", "3"), "acme/far.py: constant FACTOR changed"),
+        ("acme/late.py", "def later(x):\n    return -x\n", "acme/late.py: function later changed"),
+        ("acme/parts/shape.py", "def shaped(x):\n    return -x\n", "acme/parts/shape.py: function shaped changed"),
+        ("acme/parts/shape.py", "def shaped(x): return x\ndef also(): ...\n", "shape.py: function also added"),
+        ("acme/near.py", FILES["acme/near.py"] + "import acme.unrelated\n", "acme/unrelated.py: now counts"),
+        ("acme/near.py", FILES["acme/near.py"] + "import acme.unrelated\n", "near.py: import of acme.unrelated added"),
+        ("acme/near.py", FILES["acme/near.py"] + "if scale: scale = abs\n", "near.py: module-level code added"),
+        ("acme/__init__.py", "import os\nos.environ['TZ'] = 'UTC'\n", "acme/__init__.py: now counts"),
         ("acme/far.py", "FACTOR = 2\n", "library pyarrow removed"),
-        ("acme/far.py", FILES["acme/far.py"].replace("2", "2.0"), "acme.far changed"),
+        ("acme/far.py", edited("far", "2", "2.0"), "acme/far.py: constant FACTOR changed"),
     ],
 )
 def test_what_can_change_a_result_counts(folder: Path, name: str, text: str, says: str) -> None:
     before = version()
+    before_record = before.to_dict()
     write(folder, name, text)
     after = version()
     assert after.value != before.value
-    assert any(line.endswith(says) for line in after.diff(before)), after.diff(before)
+    recorded = CodeVersion.from_dict(json.loads(json.dumps(before_record)))
+    assert any(line.endswith(says) for line in lines(after, recorded)), lines(after, recorded)
     write(folder, name, FILES[name])
     assert version().value == before.value, "back to what it was is the version that it was"
 
@@ -135,23 +155,71 @@ def test_parameters_and_roots_count() -> None:
 
     base = of(recipe={"epochs": 3, "rate": 0.1})
     assert of(recipe={"rate": 0.1, "epochs": 3}) == base
-    assert of(recipe={"epochs": 5, "rate": 0.1}).diff(base) == ["parameter recipe.epochs: 3 -> 5"]
-    assert of(recipe={"epochs": 3.0, "rate": 0.1}).diff(base) == ["parameter recipe.epochs: 3 -> 3.0"]
-    assert of(recipe={"epochs": 3}).diff(base) == ["parameter recipe.rate removed"]
+    assert lines(of(recipe={"epochs": 5, "rate": 0.1}), base) == ["parameter recipe.epochs: 3 -> 5"]
+    assert lines(of(recipe={"epochs": 3.0, "rate": 0.1}), base) == ["parameter recipe.epochs: 3 -> 3.0"]
+    assert lines(of(recipe={"epochs": 3}), base) == ["parameter recipe.rate removed"]
     assert of(x=(1, 2)).value == of(x=[1, 2]).value
     first = code_version(["ml_platform.errors:PlatformError"], params={})
     second = code_version(["ml_platform.errors:StoreError"], params={})
     assert first.value != second.value
-    assert second.diff(first) == ["code: ml_platform.errors:PlatformError -> ml_platform.errors:StoreError"]
+    assert lines(second, first) == ["code: ml_platform.errors:PlatformError -> ml_platform.errors:StoreError"]
 
 
 def test_a_version_set_by_hand_stands_for_the_code(folder: Path) -> None:
-    before = version(pin="1")
+    before = version()
     write(folder, "acme/features.py", "def compute(x):\n    return 0\n")
-    assert version(pin="1") == before
-    assert version(pin="2").value != before.value
-    assert version(pin="2").diff(before) == ["version set by hand: 1 -> 2"]
-    assert code_version(["acme.features:compute"], params={"lookback": 2}, pin="1").value != before.value
+    after = version()
+    assert after.pinned("1") == before.pinned("1")
+    assert after.pinned("2").value != before.pinned("1").value
+    assert lines(after.pinned("2"), before.pinned("1")) == ["version set by hand: 1 -> 2"]
+    assert lines(after.pinned("1"), before) == ["version set by hand: none -> 1"]
+    other = code_version(["acme.features:compute"], params={"lookback": 2}).pinned("1")
+    assert lines(other, before.pinned("1")) == ["parameter lookback: 1 -> 2"]
+
+
+def test_methods_and_what_surrounds_them_are_told_apart(folder: Path) -> None:
+    model = "class Model:\n    size = 1\n    def fit(self):\n        return 1\n    def score(self):\n        return 2\n"
+    write(folder, "acme/late.py", model)
+    before = version().to_dict()
+
+    def said(old: str, new: str) -> list[str]:
+        write(folder, "acme/late.py", model.replace(old, new))
+        return lines(version(), CodeVersion.from_dict(before))
+
+    assert said("return 2", "return 3") == ["acme/late.py: method Model.score changed"]
+    assert said("size = 1", "size = 2") == ["acme/late.py: class Model changed"]
+    assert said("Model:", "Model(dict):") == ["acme/late.py: class Model changed"]
+
+
+def test_a_record_without_parts_names_the_file(folder: Path) -> None:
+    write(folder, "acme/late.py", f"def later(x):\n    return {folder.name!r}\n")  # seen by no other test
+    found = version()
+    before = {name: getattr(found, name) for name in ("value", "roots", "modules", "libraries", "params", "pin")}
+    write(folder, "acme/late.py", "def later(x):\n    return -x\n")
+    assert lines(version(), CodeVersion.from_dict(before)) == ["acme/late.py changed"]
+
+
+def test_a_record_of_a_later_release_is_read(folder: Path) -> None:
+    found = version()
+    assert CodeVersion.from_dict({**found.to_dict(), "colour": "blue"}) == found
+
+
+def test_parts_of_a_file_that_was_edited_since_are_not_made_up(folder: Path) -> None:
+    """A process reads a version once; what it commits later must not be said to have been another code."""
+    write(folder, "acme/late.py", f"def later(x):\n    return {folder.name!r}\n")
+    found = version()
+    write(folder, "acme/late.py", "def later(x:\n")
+    assert "acme.late" not in found.to_dict()["parts"]
+    assert "acme.near" in found.to_dict()["parts"]
+
+
+def test_files_are_named_from_the_project_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = folder / "project"
+    (project / "src").mkdir(parents=True)
+    (project / "pyproject.toml").touch()
+    (folder / "acme").rename(project / "src" / "acme")
+    monkeypatch.syspath_prepend(str(project / "src"))
+    assert version().to_dict()["files"]["acme.late"] == "src/acme/late.py"
 
 
 def test_it_travels_as_json(folder: Path) -> None:
