@@ -106,6 +106,27 @@ def tags(where: str, value: object) -> None:
             )
 
 
+def versions(where: str, value: object, stages: set[str]) -> None:
+    """Code versions set by hand, by stage."""
+    if not isinstance(value, Mapping):
+        raise DeclarationError("`versions` must be a mapping of stages to versions.", where=where, got=repr(value))
+    for stage, version in value.items():
+        if stage not in stages:
+            raise DeclarationError(
+                "A version is set for a stage that there is not.",
+                where=f"{where}, versions",
+                got=repr(stage),
+                fix=f"one of {_listed(stages)}",
+            )
+        if not isinstance(version, str) or not version.strip():
+            raise DeclarationError(
+                "A version that is set by hand is a text.",
+                where=f"{where}, versions, {stage}",
+                got=repr(version),
+                fix='such as "3"; leave the stage out to have its code looked at',
+            )
+
+
 def owners(where: str, value: tuple[str, ...]) -> None:
     """Owners as Dagster takes them."""
     for owner in value:

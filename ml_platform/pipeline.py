@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ml_platform import declared
+from ml_platform.automation.declaration import Automation, NewData, Reconcile, Retrain
 from ml_platform.batches import DailyBatches, NamedBatches, Split
 from ml_platform.errors import DeclarationError
 from ml_platform.naming import check_named, columns_of, module_path, texts_of
@@ -20,14 +21,19 @@ from ml_platform.versions.imports import closure
 __all__ = [
     "BATCH_COLUMN",
     "METRICS",
+    "Automation",
+    "Complete",
     "DailyBatches",
     "Features",
     "Format",
     "MetricGate",
     "NamedBatches",
+    "NewData",
     "Pipeline",
     "Recipe",
+    "Reconcile",
     "Reference",
+    "Retrain",
     "Source",
     "Split",
     "Task",
@@ -35,6 +41,7 @@ __all__ = [
 
 Task = Literal["binary", "multiclass", "regression"]
 Format = Literal["parquet", "csv"]
+Complete = Literal["still", "marker", "checksum"]
 
 BATCH_COLUMN = "batch"
 """In every frame that a feature function sees and returns: the batch that a row is computed for."""
@@ -50,16 +57,28 @@ class Source:
         format: how the files are encoded.
         known_later: columns that are not known yet when a prediction is asked for. They may build the label and
             must never be features.
+        complete: when a landed file counts as complete, for whoever looks. "still": it has not changed for a while (an
+            object store shows whole objects only). "marker": a file of its name with `.done` behind it stands
+            beside it, and is no older. "checksum": likewise with `.sha256`, which holds the file's SHA-256 as
+            `sha256sum` writes it.
     """
 
     name: str
     schema: str
     format: Format = "parquet"
     known_later: tuple[str, ...] = ()
+    complete: Complete = "still"
 
     def __post_init__(self) -> None:
         _check_feed("Source", self.name, self.schema, self.format)
         where = f"Source {self.name!r}"
+        if self.complete not in ("still", "marker", "checksum"):
+            raise DeclarationError(
+                "It cannot be known in this way when a file is complete.",
+                where=where,
+                got=repr(self.complete),
+                fix="still, marker or checksum",
+            )
         _set(self, known_later=declared.tuple_of(where, "known_later", self.known_later, str))
         columns = columns_of(self.schema) if self.known_later else None
         if columns is not None and (wrong := [name for name in self.known_later if name not in columns]):
@@ -253,6 +272,10 @@ class Pipeline:
         sample_data: "module:function" yielding `(feed name, batch name or None, pyarrow.Table)`, what
             `ml-platform land NAME` puts into the landing place.
         tags: shown on every asset.
+        versions: code versions set by hand, by stage, such as {"features": "3"}. The version then stands for the
+            stage's code and libraries, and only its declared parameters count beside it: edits make nothing stale
+            until the version is changed. For a stage whose results a rewrite or an upgrade certainly leaves as they
+            were and that is costly to build again, or whose code cannot be followed.
     """
 
     name: str
@@ -270,6 +293,7 @@ class Pipeline:
     leakage_limit: float = 0.95
     sample_data: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         where = f"Pipeline {self.name!r}"
@@ -289,6 +313,14 @@ class Pipeline:
         self._check_known_later(where)
         self._check_label(where)
         self._check_gates(where)
+        known = {*STAGE_NAMES, *(reference.name for reference in self.references)}
+        if unknown := sorted(set(self.automation.fresh_within) - known):
+            raise DeclarationError(
+                "There is no such stage.",
+                where=f"{where}, Automation.fresh_within",
+                got=", ".join(unknown),
+                fix=f"one of {', '.join(sorted(known))}",
+            )
         if self.split.train and isinstance(self.batches, DailyBatches):
             for day in (*self.split.train, *(self.split.holdout or ())):
                 if not self.batches.has(day):
@@ -302,6 +334,7 @@ class Pipeline:
             raise DeclarationError("The leakage limit lies in (0.5, 1].", where=where, got=repr(self.leakage_limit))
         declared.owners(where, self.owners)
         declared.tags(where, self.tags)
+        declared.versions(where, self.versions, {*STAGE_NAMES, *(reference.name for reference in self.references)})
         if self.sample_data is not None:
             check_named(f"{where}, sample_data", self.sample_data, "function")
 
@@ -312,6 +345,7 @@ class Pipeline:
         declared.instance(where, "features", self.features, Features)
         declared.instance(where, "recipe", self.recipe, Recipe)
         declared.instance(where, "split", self.split, Split)
+        declared.instance(where, "automation", self.automation, Automation)
         kinds = {"sources": Source, "references": Reference, "gates": MetricGate, "owners": str}
         for name, kind in kinds.items():
             _set(self, **{name: declared.tuple_of(where, name, getattr(self, name), kind)})
@@ -358,10 +392,20 @@ class Pipeline:
         return {source.name: source for source in self.sources}[name]
 
 
-RESERVED_NAMES = frozenset(
+STAGE_NAMES = (
+    "raw_batch",
+    "validated_batch",
+    "features",
+    "training_set",
+    "baseline",
+    "trained_model",
+    "evaluation",
+    "registered_model",
+)
+"""The stages of every pipeline. Each reference is one more."""
+
+STAGE_NAMES = frozenset(
     {
-        "references",
-        "batches",
         "raw_batch",
         "validated_batch",
         "features",
@@ -372,6 +416,7 @@ RESERVED_NAMES = frozenset(
         "registered_model",
     }
 )
+RESERVED_NAMES = STAGE_NAMES | {"references", "batches"}
 
 
 def _check_feed(kind: str, name: str, schema: str, format_: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from ml_platform.errors import DeclarationError
 from ml_platform.pipeline import DailyBatches, Features, MetricGate, NamedBatches, Pipeline, Recipe, Source, Split
 from ml_platform.pipelines.nyc_flights.pipeline import PIPELINE
+from ml_platform.stages import stages_of
 
 HERE = "ml_platform.pipelines.nyc_flights"
 MODEL = "ml_platform.training.models:mlp"
@@ -55,6 +56,10 @@ def source(**changes: Any) -> Source:
         ({"tags": {"a domain": "aviation"}}, "no such tag"),
         ({"tags": {"domain": "x" * 64}}, "no such tag"),
         ({"tags": "aviation"}, "mapping of strings"),
+        ({"versions": {"featurs": "3"}}, "one of baseline, evaluation, features, planes"),
+        ({"versions": {"features": 3}}, "is a text"),
+        ({"versions": {"features": " "}}, "is a text"),
+        ({"versions": "3"}, "mapping of stages"),
         ({"leakage_limit": "0.9"}, "leakage limit"),
         ({"leakage_limit": True}, "leakage limit"),
         ({"gates": (MetricGate(metric="roc_auc", at_least=70),)}, "0 to 1"),
@@ -313,3 +318,11 @@ def test_a_declaration_imports_nothing_heavy() -> None:
 def test_every_pipeline_is_a_pipeline() -> None:
     assert isinstance(PIPELINE, Pipeline)
     assert set(PIPELINE.sources[0].known_later) == {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"}
+
+
+def test_a_version_set_by_hand_is_its_stages_alone() -> None:
+    pinned = replace(PIPELINE, versions={"features": "3", "planes": "1"})
+    plain, ours = stages_of(PIPELINE), stages_of(pinned)
+    assert {name for name in plain if ours[name].version.value != plain[name].version.value} == {"features", "planes"}
+    assert (ours["features"].version.pin, ours["features"].version.modules) == ("3", {})
+    assert ours["features"].version.params["label"] == PIPELINE.label

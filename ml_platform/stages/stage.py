@@ -170,8 +170,12 @@ class Stage(ABC):
 
     @functools.cached_property
     def version(self) -> CodeVersion:
-        """What its code does, read once: a file that is edited while this process runs did not run in it."""
-        return self.code()
+        """What its code does, read once: a file that is edited while this process runs did not run in it.
+
+        Where the pipeline sets the stage's version by hand, that and the parameters.
+        """
+        pin = self.pipeline.versions.get(self.name)
+        return self.code() if pin is None else self.code().pinned(pin)
 
     @abstractmethod
     def code(self) -> CodeVersion:
