@@ -12,6 +12,7 @@ from ml_platform.settings import Settings, settings
 from ml_platform.stages import stages_of
 from ml_platform.stages.assets import build_assets, build_chain_job
 from ml_platform.stages.resources import build_resources
+from ml_platform.stages.waive_job import build_waive_job
 
 
 def build_definitions(declared: Iterable[Pipeline], settings: Settings) -> dg.Definitions:
@@ -19,7 +20,7 @@ def build_definitions(declared: Iterable[Pipeline], settings: Settings) -> dg.De
     chains = [stages_of(pipeline) for pipeline in declared]
     return dg.Definitions(
         assets=[asset for stages in chains for asset in build_assets(stages)],
-        jobs=[build_chain_job(stages) for stages in chains],
+        jobs=[job for stages in chains for job in (build_chain_job(stages), build_waive_job(stages))],
         resources=build_resources(settings),
         # Stages hand over references and start their own processes where they need them: a process a step would cost
         # 1.5 s each, and a JVM for each that touches Spark.

@@ -26,6 +26,7 @@ class ReferenceTable(Stage):
     """One artifact: the landed bytes, their canonical Parquet, and the gate's report."""
 
     kinds = ("parquet", "pandera")
+    waivable = True
 
     def __init__(self, pipeline: Pipeline, reference: Reference) -> None:
         super().__init__(pipeline)
@@ -54,7 +55,8 @@ class ReferenceTable(Stage):
         digest = chain.digests.of([landed])[landed.url]
         if isinstance(digest, LandingError):
             return {UNPARTITIONED: str(digest)}
-        return {UNPARTITIONED: {"landing": short_hash({self.name: digest})}}
+        landed_version = {"landing": short_hash({self.name: digest})}
+        return {UNPARTITIONED: gated.waivable_inputs(chain, self, UNPARTITIONED, landed_version)}
 
     def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
         from ml_platform.versions.content import content_versions
@@ -67,18 +69,25 @@ class ReferenceTable(Stage):
             return
         raw = taken.files[file_name(self.reference)]
         memory = bench.settings.gate_memory
-        reports, files = gated.check_feeds([self.reference], {self.name: raw}, bench.scratch, memory)
+        waiver = gated.waiver_of(bench.chain, self, work)
+        reports, files = gated.check_feeds(
+            [self.reference], {self.name: raw}, bench.scratch, memory, waived=waiver is not None
+        )
         contents = content_versions({name: [path] for name, path in files.items()})
         version = contents[f"{self.name}.parquet"].data_version if files else ""
-        outcome = gated.outcome_of(work, reports, files, version=version, folder=bench.scratch)
+        outcome = gated.outcome_of(work, reports, files, version=version, folder=bench.scratch, waiver=waiver)
         yield replace(
             outcome,
             files={f"landed/{file_name(self.reference)}": raw, **outcome.files},
             facts={**taken.facts, **outcome.facts},
         )
 
+    def remedy(self, batch: str) -> str:
+        return gated.remedy(self, batch)
+
     def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
         return {
+            **gated.waiver_shown(manifest),
             "dagster/row_count": manifest.facts["rows"][self.name],
             **column_tables(manifest.facts["columns"]),
             "sample": sample_rows(chain.store.path(manifest.file(f"{self.name}.parquet"))),

@@ -12,7 +12,7 @@ from ml_platform.stages.baseline import settled_inputs
 from ml_platform.stages.evaluation import failed_gates, plots_of
 from ml_platform.stages.stage import UNPARTITIONED, Bench, Check, CheckResult, Outcome, Stage, Work
 from ml_platform.stages.trained_model import model_folder
-from ml_platform.stages.training_set import TrainingList
+from ml_platform.stages.training_set import TrainingList, waived_shown
 from ml_platform.store.manifest import Manifest
 from ml_platform.versions.code import CodeVersion, code_version
 from ml_platform.versions.fingerprint import short_hash
@@ -97,7 +97,8 @@ class RegisteredModel(Stage):
             The version, None where it was not to be registered; and where the run can be seen.
         """
         trained, evaluation = inputs["trained_model"], inputs["evaluation"]
-        training_set = bench.chain.lookup("training_set", [bench.chain.published.fingerprint("training_set") or ""])
+        found = bench.chain.lookup("training_set", [bench.chain.published.fingerprint("training_set") or ""])
+        training_set = next(iter(found.values()))
         with bench.mlflow.tracked_run(
             bench.context,
             experiment=self.pipeline.name,
@@ -105,6 +106,10 @@ class RegisteredModel(Stage):
             run_name=run_name(self.pipeline.name, trained.fingerprint),
         ) as run:
             run.log_params(mlflow_params(self))
+            told = {
+                f"ml_platform.{name.replace(' ', '_')}": text for name, text in waived_shown(training_set.facts).items()
+            }
+            run.set_tags(told)
             run.log_series(loss_series(trained.facts["history"]))
             run.log_metrics(evaluation.facts["metrics"])
             run.log_metrics({f"baseline_{name}": value for name, value in evaluation.facts["baseline"].items()})
@@ -121,13 +126,14 @@ class RegisteredModel(Stage):
                 run_id=run.run_id,
                 fingerprint=trained.fingerprint,
                 data_version=trained.data_version,
-                input_example=self._example(bench, next(iter(training_set.values()))),
+                input_example=self._example(bench, training_set),
                 metrics=evaluation.facts["metrics"],
                 tags={
                     "ml_platform.training_set": trained.inputs["training_set"],
                     "ml_platform.evaluation": evaluation.data_version,
                     "ml_platform.code_version": trained.code_version,
                     "ml_platform.dagster_run": bench.run_id,
+                    **told,
                 },
             )
             return version, run.describe()

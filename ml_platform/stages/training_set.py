@@ -98,7 +98,7 @@ class TrainingSet(Stage):
 
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
         """Every batch with current features. One whose features could be built but are not holds everything up."""
-        members, waiting, left_out = self._sort_out(chain)
+        members, waiting, left_out, waived = self._sort_out(chain)
         if waiting:
             first = ", ".join(waiting[:3]) + ("..." if len(waiting) > 3 else "")
             reason = (
@@ -109,24 +109,32 @@ class TrainingSet(Stage):
         if not members:
             return {UNPARTITIONED: "there is no accepted batch yet."}
         versions = {f"features/{batch}": manifest.data_version for batch, manifest in members.items()}
-        return {UNPARTITIONED: {**versions, "left out": short_hash(sorted(left_out))}}
+        versions["left out"] = short_hash(sorted(left_out))
+        if waived:
+            versions["waived"] = short_hash(waived)
+        return {UNPARTITIONED: versions}
 
-    def _sort_out(self, chain: Chain) -> tuple[dict[str, Manifest], list[str], dict[str, str]]:
-        """Batches with current features, those that wait to be built, and those left out with the reason."""
+    def _sort_out(self, chain: Chain) -> tuple[dict[str, Manifest], list[str], dict[str, str], dict[str, Any]]:
+        """Batches with current features, those that wait to be built, those left out, and waivers by input name."""
         validated = chain.statuses("validated_batch", chain.taken())
         left_out = {b: s.reason for b, s in validated.items() if s.state is State.REJECTED}
+        gates = {f"validated_batch/{batch}": status.manifest for batch, status in validated.items()}
+        gates |= {r.name: chain.statuses(r.name)[UNPARTITIONED].manifest for r in self.pipeline.references}
+        waived = {name: gate.facts["waiver"] for name, gate in gates.items() if gate and gate.verdict == "waived"}
         features = chain.settled("features", [batch for batch in validated if batch not in left_out])
         members = {batch: manifest for batch, manifest in features.items() if isinstance(manifest, Manifest)}
-        return members, [batch for batch in features if batch not in members], left_out
+        return members, [batch for batch in features if batch not in members], left_out, waived
 
     def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
         (work,) = works
-        _, _, left_out = self._sort_out(bench.chain)
+        _, _, left_out, waived = self._sort_out(bench.chain)
         members = {m.batch: m for m in map(_as_member, work.manifests.values())}
         train, holdout = self.pipeline.split.divide(list(members))
         listed = TrainingList(
             train=tuple(members[b] for b in train), holdout=tuple(members[b] for b in holdout), left_out=left_out
         )
+        read = {name for m in work.manifests.values() if m.batch in {*train, *holdout} for name in m.inputs}
+        waived = {name: waived[name] for name in sorted(read & waived.keys())}
         path = bench.scratch / LIST_FILE
         path.write_text(json.dumps(asdict(listed), indent=1, sort_keys=True))
         empty = self._emptiness(listed)
@@ -135,15 +143,18 @@ class TrainingSet(Stage):
             checks.append(self._leakage(TrainingList.paths(bench.store, listed.train)))
         else:
             checks.append(CheckResult(name=NO_LEAKAGE, passed=False, description="Not reached."))
+        content: list[Any] = [[(m.batch, m.version) for m in part] for part in (listed.train, listed.holdout)]
         yield Outcome(
             batch=UNPARTITIONED,
-            data_version=short_hash([[(m.batch, m.version) for m in part] for part in (listed.train, listed.holdout)]),
+            # That a person let a batch in is part of what a model is made of; who and why is told in the facts.
+            data_version=short_hash([*content, list(waived)] if waived else content),
             files={LIST_FILE: path},
             facts={
                 "train": {"batches": len(train), "rows": sum(m.rows for m in listed.train)},
                 "holdout": {"batches": len(holdout), "rows": sum(m.rows for m in listed.holdout)},
                 "windows": {"train": [*train[:1], *train[-1:]], "holdout": [*holdout[:1], *holdout[-1:]]},
                 "left_out": left_out,
+                "waived": waived,
             },
             checks=checks,
             rejected=empty or "; ".join(check.description for check in checks if not check.passed),
@@ -188,6 +199,7 @@ class TrainingSet(Stage):
             "holdout rows": facts["holdout"]["rows"],
             "holdout window": "..".join(facts["windows"]["holdout"]),
             "left out": len(facts["left_out"]),
+            **waived_shown(facts),
         }
 
 
@@ -203,3 +215,10 @@ def _as_member(manifest: Manifest) -> Member:
 def load_training_list(bench: Bench, work: Work) -> TrainingList:
     """The list behind a stage's `training_set` input."""
     return TrainingList.load(bench.store, work.manifests["training_set"])
+
+
+def waived_shown(facts: Mapping[str, Any]) -> dict[str, str]:
+    """What of a training set was let in by a person, who that was, and why; empty where there is nothing."""
+    waived = facts.get("waived", {})
+    told = (f"{name.rpartition('/')[2]} (by {w['by']}: {w['reason']})" for name, w in waived.items())
+    return {"waived batches": "; ".join(told)} if waived else {}

@@ -26,14 +26,15 @@ class ValidatedBatch(Stage):
     name = "validated_batch"
     partitioned = True
     kinds = ("parquet", "pandera")
+    waivable = True
     chunk = 50
 
     @property
     def description(self) -> str:
         return (
             "One partition a batch: the rows of every source, checked against its schema and written as Parquet. "
-            "Only an accepted batch has a materialization; a rejected one has failed checks and an observation that "
-            "says why, and no later stage reads it."
+            "Only an accepted batch has a materialization, or one that a person has waived; a rejected one has failed "
+            "checks and an observation that says why, and no later stage reads it."
         )
 
     @property
@@ -49,7 +50,10 @@ class ValidatedBatch(Stage):
 
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
         settled = chain.settled("raw_batch", batches)
-        return {b: m if isinstance(m, str) else {f"raw_batch/{b}": m.data_version} for b, m in settled.items()}
+        return {
+            b: m if isinstance(m, str) else gated.waivable_inputs(chain, self, b, {f"raw_batch/{b}": m.data_version})
+            for b, m in settled.items()
+        }
 
     def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
         from ml_platform.versions.content import content_versions
@@ -60,8 +64,9 @@ class ValidatedBatch(Stage):
             landed = {s.name: bench.store.path(raw.file(file_name(s))) for s in self.pipeline.sources}
             out = bench.scratch / short_hash(work.batch)
             out.mkdir()
+            waived = gated.waiver_of(bench.chain, self, work) is not None
             checked[work.batch] = gated.check_feeds(
-                self.pipeline.sources, landed, out, bench.settings.gate_memory, work.batch
+                self.pipeline.sources, landed, out, bench.settings.gate_memory, work.batch, waived=waived
             )
         versions = content_versions(
             {f"{batch}/{name}": [path] for batch, (_, files) in checked.items() for name, path in files.items()}
@@ -70,10 +75,15 @@ class ValidatedBatch(Stage):
             reports, files = checked[work.batch]
             contents = {name: versions[f"{work.batch}/{name}"].data_version for name in files}
             folder = bench.scratch / short_hash(work.batch)
-            yield gated.outcome_of(work, reports, files, version=short_hash(contents), folder=folder)
+            waiver = gated.waiver_of(bench.chain, self, work)
+            yield gated.outcome_of(work, reports, files, version=short_hash(contents), folder=folder, waiver=waiver)
+
+    def remedy(self, batch: str) -> str:
+        return gated.remedy(self, batch)
 
     def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
         shown: dict[str, Any] = {"dagster/row_count": sum(manifest.facts["rows"].values())}
+        shown |= gated.waiver_shown(manifest)
         shown |= {f"rows of {feed}": rows for feed, rows in manifest.facts["rows"].items()}
         shown |= column_tables(manifest.facts["columns"])
         first = self.pipeline.sources[0].name

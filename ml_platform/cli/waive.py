@@ -1,0 +1,98 @@
+"""`ml-platform waive` and `waivers`: accept a batch that a gate rejected, take that back, and see who did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ml_platform.pipeline import Pipeline
+    from ml_platform.settings import Settings
+    from ml_platform.stages.chain import Chain
+
+WAIVE_EXAMPLES = """[bold]Examples[/bold]
+
+  ml-platform waive nyc_flights 2013-02-09 --reason "a blizzard, the numbers are right" --expires 30d
+  ml-platform waive nyc_flights 2013-02-09 --revoke --reason "the airline has corrected them"
+  ml-platform waive nyc_flights --stage planes --reason "two planes are built twice"
+
+It holds for the data that the gate has rejected, and for no other. The rows that
+break a rule stay in. Every model that learns from them says so."""
+
+WAIVERS_EXAMPLES = """[bold]Examples[/bold]
+
+  ml-platform waivers nyc_flights    who accepted which batch, when, why, until when"""
+
+
+def waive(
+    name: Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline.")],
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="The rejected batch; none for a reference.")] = "",
+    reason: Annotated[str, typer.Option(help="Why it is good enough, or no longer is.")] = "",
+    by: Annotated[str, typer.Option(metavar="NAME", help="Who says so. Default: the user of this machine.")] = "",
+    expires: Annotated[
+        str | None,
+        typer.Option(metavar="30d | 2026-12-31", help="How long it holds, or its last day. Default: for good."),
+    ] = None,
+    stage: Annotated[str, typer.Option(metavar="STAGE", help="Whose gate: this, or a reference.")] = "validated_batch",
+    revoke: Annotated[bool, typer.Option("--revoke", help="Take a waiver back.")] = False,
+) -> None:
+    """Accept a batch that a gate rejected, by name and with a reason."""
+    import getpass
+
+    from rich.markup import escape
+
+    from ml_platform.cli import common
+    from ml_platform.discovery import pipeline_named
+    from ml_platform.stages import waiving
+
+    settings = common.load_settings()
+    chain = _chain(pipeline_named(settings, name), settings)
+    by = by or getpass.getuser()
+    if revoke:
+        taken_back = waiving.revoke(chain, batch, by=by, reason=reason, stage=stage)
+        told = "".join(f"Revoked: {waiver.describe()}\n" for waiver in taken_back)
+        told += f"The next `ml-platform run {name}` goes on without it."
+    else:
+        given = waiving.waive(chain, batch, by=by, reason=reason, expires=expires, stage=stage)
+        told = f"{given.stage} {given.batch}".rstrip() + f" is {given.describe()}\nThe gate had said: {given.said}\n"
+        told += f"The next `ml-platform run {name}` takes it in."
+    common.output().print(escape(told), soft_wrap=True)
+
+
+def waivers(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Pipelines by name. Default: all of them.")
+    ] = None,
+) -> None:
+    """Show who has accepted what a gate rejected, when, why, until when, and whether it still holds."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from ml_platform.cli import common
+    from ml_platform.discovery import pipeline_named, pipelines
+    from ml_platform.gates.waivers import shown_time
+    from ml_platform.stages.waiving import state
+
+    settings = common.load_settings()
+    chosen = [pipeline_named(settings, name) for name in names] if names else list(pipelines(settings).values())
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("Pipeline", "stage", "batch", "state", "by", "when", "until", "why", "the gate had said"):
+        table.add_column(column, overflow="fold")
+    for pipeline in chosen:
+        chain = _chain(pipeline, settings)
+        for entry in chain.waivers.entries():
+            waiver = entry.waiver
+            until = shown_time(waiver.expires) if waiver.expires else "-"
+            cells = [pipeline.name, waiver.stage, waiver.batch or "-", state(chain, entry), waiver.by]
+            cells += [shown_time(waiver.when), until, waiver.reason, waiver.said]
+            table.add_row(*map(escape, cells))
+    console = common.output()
+    console.print(table if table.row_count else "Nothing was ever waived.")
+
+
+def _chain(pipeline: Pipeline, settings: Settings) -> Chain:
+    from ml_platform.stages import stages_of
+    from ml_platform.stages.opening import chain_of
+
+    return chain_of(stages_of(pipeline), settings)
