@@ -15,7 +15,8 @@ from ml_platform import declared
 from ml_platform.automation.declaration import Automation, NewData, Reconcile, Retrain
 from ml_platform.batches import DailyBatches, NamedBatches, Split
 from ml_platform.errors import DeclarationError
-from ml_platform.naming import check_named, columns_of, module_path, texts_of
+from ml_platform.feeds import Complete, Format, Reference, Source
+from ml_platform.naming import check_named, module_path, texts_of
 from ml_platform.versions.imports import closure
 
 __all__ = [
@@ -40,66 +41,9 @@ __all__ = [
 ]
 
 Task = Literal["binary", "multiclass", "regression"]
-Format = Literal["parquet", "csv"]
-Complete = Literal["still", "marker", "checksum"]
 
 BATCH_COLUMN = "batch"
 """In every frame that a feature function sees and returns: the batch that a row is computed for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """One feed, cut into batches. Its files land at `<landing>/<pipeline>/<name>/<batch>.<format>`.
-
-    Args:
-        name: lower-case identifier, unique among the pipeline's sources and references.
-        schema: "module:attribute" of a `pandera.polars` DataFrameModel or DataFrameSchema.
-        format: how the files are encoded.
-        known_later: columns that are not known yet when a prediction is asked for. They may build the label and
-            must never be features.
-        complete: when a landed file counts as complete, for whoever looks. "still": it has not changed for a while (an
-            object store shows whole objects only). "marker": a file of its name with `.done` behind it stands
-            beside it, and is no older. "checksum": likewise with `.sha256`, which holds the file's SHA-256 as
-            `sha256sum` writes it.
-    """
-
-    name: str
-    schema: str
-    format: Format = "parquet"
-    known_later: tuple[str, ...] = ()
-    complete: Complete = "still"
-
-    def __post_init__(self) -> None:
-        _check_feed("Source", self.name, self.schema, self.format)
-        where = f"Source {self.name!r}"
-        if self.complete not in ("still", "marker", "checksum"):
-            raise DeclarationError(
-                "It cannot be known in this way when a file is complete.",
-                where=where,
-                got=repr(self.complete),
-                fix="still, marker or checksum",
-            )
-        _set(self, known_later=declared.tuple_of(where, "known_later", self.known_later, str))
-        columns = columns_of(self.schema) if self.known_later else None
-        if columns is not None and (wrong := [name for name in self.known_later if name not in columns]):
-            raise DeclarationError(
-                "The schema names no such column as is said to be known later.",
-                where=f"{where}, {self.schema}",
-                got=", ".join(wrong),
-                fix="correct the spelling: a name that is not in the data guards nothing",
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """A slowly changing table, not cut into batches. Lands at `<landing>/<pipeline>/references/<name>.<format>`."""
-
-    name: str
-    schema: str
-    format: Format = "parquet"
-
-    def __post_init__(self) -> None:
-        _check_feed("Reference", self.name, self.schema, self.format)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,6 +220,7 @@ class Pipeline:
             stage's code and libraries, and only its declared parameters count beside it: edits make nothing stale
             until the version is changed. For a stage whose results a rewrite or an upgrade certainly leaves as they
             were and that is costly to build again, or whose code cannot be followed.
+        automation: what happens by itself.
     """
 
     name: str
@@ -294,6 +239,7 @@ class Pipeline:
     sample_data: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    automation: Automation = field(default_factory=Automation)
 
     def __post_init__(self) -> None:
         where = f"Pipeline {self.name!r}"
@@ -404,26 +350,7 @@ STAGE_NAMES = (
 )
 """The stages of every pipeline. Each reference is one more."""
 
-STAGE_NAMES = frozenset(
-    {
-        "raw_batch",
-        "validated_batch",
-        "features",
-        "training_set",
-        "baseline",
-        "trained_model",
-        "evaluation",
-        "registered_model",
-    }
-)
-RESERVED_NAMES = STAGE_NAMES | {"references", "batches"}
-
-
-def _check_feed(kind: str, name: str, schema: str, format_: str) -> None:
-    declared.identifier(kind, name)
-    check_named(f"{kind} {name!r}, schema", schema, "schema")
-    if format_ not in ("parquet", "csv"):
-        raise DeclarationError("Unknown format.", where=f"{kind} {name!r}", got=format_, fix="parquet or csv")
+RESERVED_NAMES = frozenset({*STAGE_NAMES, "references", "batches"})
 
 
 def _set(declaration: object, **values: object) -> None:
