@@ -41,6 +41,17 @@ class EventIndex:
         )
         return dict(rows)
 
+    def latest_ids(self, key: Sequence[str], event_type: str) -> dict[str, int]:
+        """See `published.Events`."""
+        rows = self._rows(
+            f"""SELECT partition, max(id) FROM event_logs
+                WHERE asset_key = :key AND dagster_event_type = :type AND partition IS NOT NULL {_SINCE}
+                GROUP BY partition""",
+            key,
+            type=event_type,
+        )
+        return dict(rows)
+
     def latest_tags(self, key: Sequence[str]) -> Mapping[str, str]:
         """See `published.Events`."""
         rows = self._rows(

@@ -35,6 +35,9 @@ class Events(Protocol):
     def latest_tags(self, key: Sequence[str]) -> Mapping[str, str]:
         """All tags of the asset's latest materialization, of whatever partition."""
 
+    def latest_ids(self, key: Sequence[str], event_type: str) -> Mapping[str, int]:
+        """Id of the latest event of that type, by partition; a later event has a greater id."""
+
 
 class InstanceEvents:
     """Asks Dagster."""
@@ -57,6 +60,14 @@ class InstanceEvents:
 
         event = self.instance.get_latest_materialization_event(AssetKey(key))
         return (event.asset_materialization.tags or {}) if event and event.asset_materialization else {}
+
+
+    def latest_ids(self, key: Sequence[str], event_type: str) -> Mapping[str, int]:
+        """See `Events`."""
+        from dagster import AssetKey, DagsterEventType
+
+        storage = self.instance.event_log_storage
+        return storage.get_latest_storage_id_by_partition(AssetKey(key), DagsterEventType(event_type))
 
 
 class Published:
@@ -86,9 +97,17 @@ class Published:
         return versions
 
     def rejections(self, stage: str) -> Mapping[str, str]:
-        """Data version of the latest rejected artifact by batch: an observation, since nothing is materialized."""
+        """Data version of the latest rejected artifact by batch: an observation, since nothing is materialized.
+
+        Where something was materialized since, as a waived batch is, the rejection is news again.
+        """
         if stage not in self._rejections:
-            self._rejections[stage] = self._events.latest_tag(self._path(stage), OBSERVATION, DATA_VERSION_TAG)
+            path = self._path(stage)
+            told = self._events.latest_tag(path, OBSERVATION, DATA_VERSION_TAG)
+            if told:
+                when, since = (self._events.latest_ids(path, kind) for kind in (OBSERVATION, MATERIALIZATION))
+                told = {batch: version for batch, version in told.items() if when[batch] > since.get(batch, 0)}
+            self._rejections[stage] = told
         return self._rejections[stage]
 
     def fingerprint(self, stage: str) -> str | None:
@@ -100,14 +119,11 @@ class Published:
 
     def pointers(self, stage: str) -> Mapping[str, int]:
         """Storage id of the latest materialization by batch."""
-        from dagster import DagsterEventType
-
         assert isinstance(self._events, InstanceEvents), "only a run, which has an instance, asks for pointers"
-        instance, key = self._events.instance, self.key(stage)
-        ids = instance.event_log_storage.get_latest_storage_id_by_partition(key, DagsterEventType.ASSET_MATERIALIZATION)
+        ids = self._events.latest_ids(self._path(stage), MATERIALIZATION)
         if ids:
             return {batch or UNPARTITIONED: id_ for batch, id_ in ids.items()}
-        records = instance.fetch_materializations(key, limit=1).records
+        records = self._events.instance.fetch_materializations(self.key(stage), limit=1).records
         return {UNPARTITIONED: records[0].storage_id} if records else {}
 
     def forget(self, stage: str) -> None:
