@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from ml_platform.automation.failures import classify
 from ml_platform.errors import PlatformError
 from ml_platform.stages.chain import State, Status
 from ml_platform.stages.stage import Bench, Outcome, Stage, Work
@@ -45,12 +46,14 @@ class Did(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One artifact after its stage: `reason` says why it was rejected, failed or blocked."""
+    """One artifact after its stage: `reason` says why it was rejected, failed or blocked, and `passing` whether a
+    failure may go away by itself."""
 
     batch: str
     did: Did
     manifest: Manifest | None = None
     reason: str = ""
+    passing: bool = False
 
 
 def execute(
@@ -135,7 +138,7 @@ def _settled(stage: Stage, bench: Bench, batch: str, status: Status) -> Result:
             stage.restore(bench, status.work, status.manifest)
         except Exception as error:
             bench.log.error(_explain(error))
-            return Result(batch=batch, did=Did.FAILED, reason=short(error))
+            return _failed(batch, short(error), error)
     did = {
         State.FRESH: Did.FRESH,
         State.KNOWN: Did.CACHED,
@@ -165,13 +168,12 @@ def _build(stage: Stage, bench: Bench, chunk: Sequence[Work], *, force: bool) ->
             if not left:
                 raise
             bench.log.error(_explain(error))
-            failed = {batch: short(error) for batch in sorted(left)}
+            failed = [_failed(batch, short(error), error) for batch in sorted(left)]
         else:
-            failed = dict.fromkeys(sorted(left), "The stage made nothing of it.")
+            failed = [_failed(batch, "The stage made nothing of it.") for batch in sorted(left)]
         if waiting:
             yield from _commit(stage, bench, works, waiting, (time.monotonic() - started) / len(waiting), force)
-        for batch, reason in failed.items():
-            yield Result(batch=batch, did=Did.FAILED, reason=reason)
+        yield from failed
 
 
 def _commit(
@@ -195,7 +197,12 @@ def _commit(
     for outcome in outcomes:
         if outcome.error:
             bench.log.error(f"{stage.name} {outcome.batch}: {outcome.error}")
-            yield Result(batch=outcome.batch, did=Did.FAILED, reason=outcome.error)
+            yield Result(batch=outcome.batch, did=Did.FAILED, reason=outcome.error, passing=outcome.passing)
+
+
+def _failed(batch: str, reason: str, error: Exception | None = None) -> Result:
+    passing = error is not None and classify(error) == "passing"
+    return Result(batch=batch, did=Did.FAILED, reason=reason, passing=passing)
 
 
 def _draft(stage: Stage, bench: Bench, work: Work, outcome: Outcome, seconds: float) -> Manifest:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ml_platform.automation.failures import classify
 from ml_platform.errors import FeatureError
 from ml_platform.stages.execute import short
 from ml_platform.stages.shown import column_tables, sample_rows
@@ -112,7 +113,7 @@ class Features(Stage):
                 tally.bad += 1
                 tally.last = short(error)
                 bench.log.error(f"features of {works[0].batch} failed: {error}")
-                yield Outcome(batch=works[0].batch, error=tally.last)
+                yield Outcome(batch=works[0].batch, error=tally.last, passing=classify(error) == "passing")
                 return
             bench.log.warning(f"features of {len(works)} batches failed together, trying halves: {error!r:.300}")
             middle = len(works) // 2

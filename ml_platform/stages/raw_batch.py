@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ml_platform.automation.failures import classify
 from ml_platform.errors import LandingError
 from ml_platform.stages.stage import Bench, Outcome, Stage, Work
 from ml_platform.versions.code import CodeVersion, code_version
@@ -83,11 +84,12 @@ def snapshot(
         try:
             digests[feed.name] = bench.landing.snapshot(landed[feed.name], target)
         except LandingError as error:
-            return Outcome(batch=work.batch, error=str(error))
+            return Outcome(batch=work.batch, error=str(error), passing=classify(error) == "passing")
         files[file_name(feed)] = target
     version = short_hash(digests)
     if version not in work.inputs.values():
-        return Outcome(batch=work.batch, error="A file changed since it was listed: run again to take what is there.")
+        changed = "A file changed since it was listed: run again to take what is there."
+        return Outcome(batch=work.batch, error=changed, passing=True)
     facts = {"landed": {name: file.url for name, file in landed.items()}}
     return Outcome(batch=work.batch, data_version=version, files=files, facts=facts)
 

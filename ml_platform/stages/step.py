@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from ml_platform.automation.failures import FAILURE_TAG, Failure, classify
 from ml_platform.stages import progress
 from ml_platform.stages.execute import Did, Result, execute
 from ml_platform.stages.outcome import note_stage
@@ -33,10 +34,18 @@ class StageRun:
         self._batches, self._force = batches, force
         self._counts = dict.fromkeys(Did, 0)
         self._seconds = 0.0
+        self._lasting = False
         self.reasons: dict[Did, dict[str, str]] = {Did.REJECTED: {}, Did.FAILED: {}, Did.BLOCKED: {}}
 
     def results(self) -> Iterator[Result]:
         """Each artifact as it is settled; the caller publishes it."""
+        try:
+            yield from self._results()
+        except Exception as error:  # of no single artifact: the store or the landing place, for instance
+            self._classify(lasting=classify(error) == "permanent")
+            raise
+
+    def _results(self) -> Iterator[Result]:
         started = time.monotonic()
         total = done = 0
 
@@ -49,6 +58,7 @@ class StageRun:
             self._counts[result.did] += 1
             if result.did in self.reasons:
                 self.reasons[result.did][result.batch] = result.reason
+            self._lasting |= result.did is Did.FAILED and not result.passing
             if result.did in (Did.BUILT, Did.FAILED):
                 done += 1
                 self._tell(done, max(total, done))
@@ -80,6 +90,7 @@ class StageRun:
         usable = sum(self._counts[did] for did in (Did.BUILT, Did.CACHED, Did.FRESH))
         if not failed and (usable or not (rejected or blocked)):
             return None
+        self._classify(lasting=self._lasting or not failed)
         reasons = failed or rejected or blocked
         by_reason: dict[str, list[str]] = {}
         for batch, reason in reasons.items():
@@ -90,6 +101,14 @@ class StageRun:
         word = "failed" if failed else "was rejected" if rejected else "cannot be built"
         metadata: dict[str, Any] = {word: len(reasons)}
         return dg.Failure(f"{self.stage.name} {word}.\n{shown}{more}", metadata=metadata, allow_retries=False)
+
+    def _classify(self, *, lasting: bool) -> None:
+        """Say on the run whether trying again later makes sense. One lasting failure makes it a lasting one."""
+        instance, run_id = self.bench.context.instance, self.bench.run_id
+        run = instance.get_run_by_id(run_id)
+        if run is not None and run.tags.get(FAILURE_TAG) != "permanent":
+            failure: Failure = "permanent" if lasting else "passing"
+            instance.add_run_tags(run_id, {FAILURE_TAG: failure})
 
     def _tell(self, done: int, total: int, message: str = "") -> None:
         progress.notify(self.bench.run_id, self.stage.name, done, max(total, 1), message)
