@@ -3,13 +3,13 @@
 A source's batch lands at `<landing>/<pipeline>/<source>/<batch>.<format>`, a reference table at
 `<landing>/<pipeline>/references/<name>.<format>`; the landing place is a folder or an fsspec URL. Whoever writes there
 should write under a name that is ignored (beginning with a dot, ending in .tmp or .part) and rename; for those who do
-not, a file is taken only after it has kept still for a while.
+not, a file is taken only after it has kept still for a while, or when a marker or a checksum beside it says so, as the
+source declares (see `feeds.Source.complete`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import hashlib
 import logging
 import os
@@ -17,51 +17,37 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from ml_platform.errors import LandingError
-from ml_platform.pipeline import NamedBatches, Pipeline
-from ml_platform.store.filesystem import StorageOptions, local_folder, open_filesystem, telling
+from ml_platform.landed import (
+    REFERENCES,
+    SUFFIXES,
+    LandedFile,
+    LandedFiles,
+    RefusedFile,
+    declared_complete,
+    local_file,
+    name_of,
+    refusal,
+    remote_file,
+    vouched,
+)
+from ml_platform.store.filesystem import StorageOptions, list_folder, local_folder, open_filesystem, telling
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-REFERENCES = "references"
-"""The folder of reference tables."""
+    from ml_platform.pipeline import Pipeline
+
+__all__ = ["REFERENCES", "LandedFile", "LandedFiles", "Landing", "RefusedFile"]
 
 _log = logging.getLogger(__name__)
 _BLOCK = 1 << 20
 _IGNORED = (".tmp", ".part")
 _WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory"})
 """Protocols under which an object appears whole or not at all."""
-
-
-@dataclass(frozen=True)
-class LandedFile:
-    """A file as it was listed. `version` changes with its bytes; `modified` is in seconds since 1970."""
-
-    url: str
-    size: int
-    version: str
-    modified: float
-
-
-@dataclass(frozen=True)
-class RefusedFile:
-    """A file that is there and will not be taken."""
-
-    url: str
-    reason: str
-
-
-class LandedFiles(dict[str, LandedFile]):
-    """What has landed of a feed, by batch (by name for references), and what was refused."""
-
-    def __init__(self, files: dict[str, LandedFile], refused: tuple[RefusedFile, ...]) -> None:
-        super().__init__(sorted(files.items()))
-        self.refused = refused
 
 
 class Landing:
@@ -86,24 +72,40 @@ class Landing:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
 
-    def files(self, pipeline: Pipeline | str, feed: str, format_: str) -> LandedFiles:
+    def files(
+        self, pipeline: Pipeline | str, feed: str, format_: str, *, after: str = "", tell: bool = True
+    ) -> LandedFiles:
         """List a feed in one go: files by batch name, or by reference name where `feed` is "references".
 
-        Names that the pipeline does not accept are in `.refused` and logged. Dot-files, *.tmp and *.part are ignored.
+        Names that the pipeline does not accept are in `.refused` and, if `tell`, logged. Dot-files, *.tmp and *.part
+        are ignored, and so is, of a pipeline that is given whole, what is not complete as the source declares.
+
+        Args:
+            pipeline: the pipeline, or its name.
+            feed: a source's name, or "references".
+            format_: "parquet" or "csv".
+            after: only names after this one; a store that can begin there lists no others.
+            tell: log what is refused.
         """
-        files, refused = {}, []
-        for name, listed in self._list(f"{_name(pipeline)}/{feed}"):
+        files, refused, beside = {}, [], {}
+        complete = declared_complete(pipeline, feed)
+        for name, listed in self._list(f"{name_of(pipeline)}/{feed}", after):
             if name.startswith(".") or name.endswith(_IGNORED):
                 continue
+            if complete in SUFFIXES and name.endswith(SUFFIXES[complete]):
+                beside[name.removesuffix(SUFFIXES[complete])] = listed
+                continue
             stem, _, suffix = name.rpartition(".")
-            reason = listed if isinstance(listed, str) else _refusal(pipeline, feed, stem, suffix, format_)
+            reason = listed if isinstance(listed, str) else refusal(pipeline, feed, stem, suffix, format_)
             if reason is None and isinstance(listed, LandedFile):
                 files[stem] = listed
             elif reason:
-                refused.append(RefusedFile(f"{self.url}/{_name(pipeline)}/{feed}/{name}", reason))
-        for each in refused:
+                refused.append(RefusedFile(f"{self.url}/{name_of(pipeline)}/{feed}/{name}", reason))
+        for each in refused if tell else ():
             _log.warning("Refused the landed file %r: %s", each.url, each.reason)
-        return LandedFiles(files, tuple(refused))
+        if complete in SUFFIXES:
+            files = {stem: full for stem, file in files.items() if (full := vouched(file, beside, complete))}
+        return LandedFiles({stem: file for stem, file in files.items() if stem > after}, tuple(refused))
 
     def snapshot(self, file: LandedFile, to: Path) -> str:
         """Copy a listed file's bytes, once it has kept still for `settle_seconds`. Returns their SHA-256.
@@ -135,6 +137,7 @@ class Landing:
                     fix="run again when it is complete",
                     passing=True,
                 )
+            self._check_promise(file, digest.hexdigest())
         except BaseException:
             to.unlink(missing_ok=True)
             raise
@@ -156,24 +159,30 @@ class Landing:
         Raises:
             LandingError: the name is not accepted, or the data are empty or unreadable; nothing was touched.
         """
-        if reason := _refusal(pipeline, feed, name, format_, format_):
+        if reason := refusal(pipeline, feed, name, format_, format_):
             raise LandingError(
-                "It cannot land under this name.", where=f"{_name(pipeline)}/{feed}", got=repr(name), fix=reason
+                "It cannot land under this name.", where=f"{name_of(pipeline)}/{feed}", got=repr(name), fix=reason
             )
         write = _writer(data, format_)
-        path = f"{_name(pipeline)}/{feed}/{name}.{format_}"
+        path = f"{name_of(pipeline)}/{feed}/{name}.{format_}"
+        put = self._put_local if self._root else self._put_remote
         with telling("The landing place cannot be written.", f"{self.url}/{path}", LandingError):
-            return self._put_local(path, write) if self._root else self._put_remote(path, write)
+            url = put(path, write)
+            if suffix := SUFFIXES.get(declared_complete(pipeline, feed)):
+                with self._open(LandedFile(url, 0, "", 0.0)) as landed:
+                    line = f"{hashlib.file_digest(cast(Any, landed), 'sha256').hexdigest()}  {name}.{format_}\n"
+                put(path + suffix, lambda file: _copy(line.encode(), file))
+        return url
 
     # Local and remote
 
-    def _list(self, folder: str) -> Iterator[tuple[str, LandedFile | str]]:
-        """Yield each file's name and what it is, or why it is refused."""
+    def _list(self, folder: str, after: str = "") -> Iterator[tuple[str, LandedFile | str]]:
+        """Yield each file's name and what it is, or why it is refused; at least those whose name is after `after`."""
         with telling("The landing place cannot be listed.", f"{self.url}/{folder}", LandingError):
             if self._root is None:
                 fs, root = self._fs
                 try:
-                    listed = fs.ls(f"{root}/{folder}", detail=True)
+                    listed = list_folder(fs, f"{root}/{folder}", after)
                 except FileNotFoundError:
                     bucket = root.partition("/")[0]
                     if bucket and not fs.exists(bucket):
@@ -182,7 +191,7 @@ class Landing:
                 for info in listed:
                     name = str(info["name"]).rpartition("/")[2]
                     if info["type"] == "file" and name:
-                        yield name, _landed(f"{self.url}/{folder}/{name}", info)
+                        yield name, remote_file(f"{self.url}/{folder}/{name}", info)
                 return
             try:
                 entries = os.scandir(self._root / folder)
@@ -192,11 +201,13 @@ class Landing:
                 raise LandingError("The folder is a link out of the landing place.", where=self._root / folder)
             with entries:
                 for entry in entries:
+                    if entry.name < after:
+                        continue
                     if entry.is_symlink() and not self._inside(Path(entry.path)):
                         yield entry.name, "a link that leaves the landing place"
                     elif entry.is_file():
                         with contextlib.suppress(FileNotFoundError):  # removed since it was listed
-                            yield entry.name, _local(Path(entry.path))
+                            yield entry.name, local_file(Path(entry.path))
 
     def _look(self, file: LandedFile) -> LandedFile:
         """The file as it is now."""
@@ -210,10 +221,10 @@ class Landing:
                         got=path.resolve(),
                         fix="copy the file there instead",
                     )
-                return _local(path)
+                return local_file(path)
             with telling("The landing place cannot be read.", file.url, LandingError):
                 fs, root = self._fs
-                return _landed(file.url, fs.info(f"{root}/{file.url[len(self.url) + 1 :]}"))
+                return remote_file(file.url, fs.info(f"{root}/{file.url[len(self.url) + 1 :]}"))
         except (FileNotFoundError, LandingError) as error:
             if isinstance(error.__cause__ or error, FileNotFoundError):
                 raise LandingError("The landed file has vanished.", where=file.url, fix="land it again") from error
@@ -222,7 +233,7 @@ class Landing:
     def _settle(self, file: LandedFile) -> None:
         """Wait until the file has kept still. After the first of many that landed together, the others need no wait."""
         now = self._check_same(file, "since it was listed")
-        if self._root is None and self.url.partition("://")[0] in _WHOLE:
+        if self.whole:
             return
         wait = min(self.settle_seconds, now.modified + self.settle_seconds - time.time())
         if wait > 0:
@@ -240,6 +251,24 @@ class Landing:
                 passing=True,
             )
         return now
+
+    def _check_promise(self, file: LandedFile, digest: str) -> None:
+        """Check a file's SHA-256 against the one that stands beside it."""
+        if file.checksum is None:
+            return
+        with (
+            telling("The landed checksum cannot be read.", file.checksum.url, LandingError),
+            self._open(file.checksum) as opened,
+        ):
+            promised = opened.read(_BLOCK).decode("utf-8", "replace").split()
+        if not promised or promised[0].lower() != digest:
+            raise LandingError(
+                "The landed file is not the one that its checksum was made of.",
+                where=file.url,
+                got=f"SHA-256 {digest}; {file.checksum.url} says {(promised or ['nothing'])[0]}",
+                fix="land the file and its checksum again",
+                passing=True,
+            )
 
     @contextlib.contextmanager
     def _open(self, file: LandedFile) -> Iterator[IO[bytes]]:
@@ -274,7 +303,7 @@ class Landing:
     def _put_remote(self, path: str, write: Callable[[IO[bytes]], None]) -> str:
         fs, root = self._fs
         folder, _, name = f"{root}/{path}".rpartition("/")
-        whole = self.url.partition("://")[0] in _WHOLE
+        whole = self.whole
         if not whole:
             fs.makedirs(folder, exist_ok=True)
         under = f"{folder}/{name}" if whole else f"{folder}/.{name}.{secrets.token_hex(4)}.tmp"
@@ -291,47 +320,20 @@ class Landing:
         return path.resolve().is_relative_to(self._root.resolve())
 
     @property
+    def whole(self) -> bool:
+        """Whether a file appears here whole or not at all."""
+        return self._root is None and self.url.partition("://")[0] in _WHOLE
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return self._root is not None
+
+    @property
     def _fs(self) -> tuple[Any, str]:
         if self._opened is None or self._opened[0] != os.getpid():  # a forked process needs connections of its own
             self._opened = (os.getpid(), *open_filesystem(self.url, self._options, LandingError))
         return self._opened[1], self._opened[2]
-
-
-def _name(pipeline: Pipeline | str) -> str:
-    return pipeline if isinstance(pipeline, str) else pipeline.name
-
-
-def _refusal(pipeline: Pipeline | str, feed: str, name: str, suffix: str, format_: str) -> str | None:
-    """Why a file of this name is not taken; "" when it is none of this listing's business, None when it is taken."""
-    safe = NamedBatches()
-    if not safe.accepts(_name(pipeline)) or not safe.accepts(feed):
-        return "the names of the pipeline and of the source must not leave the folder"
-    if not safe.accepts(name):
-        return f"a name is {safe.describe()}"
-    if isinstance(pipeline, Pipeline):
-        if feed == REFERENCES:
-            declared = {reference.name: reference.format for reference in pipeline.references}
-            if name not in declared:
-                return f"the pipeline's references are {', '.join(declared) or 'none'}"
-            if suffix == declared[name] != format_:
-                return ""
-        elif feed not in {source.name for source in pipeline.sources}:
-            return f"the pipeline's sources are {', '.join(source.name for source in pipeline.sources)}"
-        elif not pipeline.batches.accepts(name):
-            return f"a batch is {pipeline.batches.describe()}"
-    return None if suffix == format_ else f"the feed is declared as {format_}: the name must end in .{format_}"
-
-
-def _local(path: Path) -> LandedFile:
-    stat = path.stat()
-    return LandedFile(str(path), stat.st_size, f"{stat.st_mtime_ns}-{stat.st_ino}", stat.st_mtime)
-
-
-def _landed(url: str, info: dict[str, Any]) -> LandedFile:
-    marks = [str(info[key]) for key in ("ETag", "etag", "generation", "md5Hash") if info.get(key)]
-    times = [info[key] for key in ("LastModified", "last_modified", "mtime", "updated", "created") if info.get(key)]
-    modified = times[0].timestamp() if times and isinstance(times[0], dt.datetime) else 0.0
-    return LandedFile(url, int(info["size"]), marks[0] if marks else str(times[0]) if times else "", modified)
 
 
 def _writer(data: Path | bytes | pa.Table, format_: str) -> Callable[[IO[bytes]], None]:

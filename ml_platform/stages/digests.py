@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,9 @@ from ml_platform.errors import LandingError
 
 if TYPE_CHECKING:
     from ml_platform.landing import LandedFile, Landing
+
+KEPT_EVERY_SECONDS = 2.0
+"""What was read for longer than that is kept, even if the process is killed before the last file."""
 
 
 class Digests:
@@ -24,23 +28,26 @@ class Digests:
     def of(self, files: Iterable[LandedFile]) -> dict[str, str | LandingError]:
         """Digest by URL; a `LandingError` for a file that cannot be taken (growing, vanished, empty)."""
         files = list(files)
-        with contextlib.closing(self._open()) as db, db:
-            rows = db.execute("SELECT url, version, sha256 FROM digest")
-            known = {(url, version): digest for url, version, digest in rows}
-            result: dict[str, str | LandingError] = {}
-            with TemporaryDirectory() as folder:
-                for number, file in enumerate(files):
-                    key = f"{file.version}:{file.size}"
-                    digest = known.get((file.url, key))
-                    if digest is None:
-                        try:
-                            digest = self._read(file, Path(folder) / str(number))
-                        except LandingError as error:
-                            result[file.url] = error
-                            continue
-                        db.execute("INSERT OR REPLACE INTO digest VALUES (?, ?, ?)", (file.url, key, digest))
-                    result[file.url] = digest
+        result: dict[str, str | LandingError] = {**self.known(files)}
+        committed = time.monotonic()
+        with contextlib.closing(self._open()) as db, db, TemporaryDirectory() as folder:
+            for number, file in enumerate(file for file in files if file.url not in result):
+                try:
+                    digest = result[file.url] = self._read(file, Path(folder) / str(number))
+                except LandingError as error:
+                    result[file.url] = error
+                    continue
+                db.execute("INSERT OR REPLACE INTO digest VALUES (?, ?, ?)", (file.url, _key(file), digest))
+                if time.monotonic() - committed > KEPT_EVERY_SECONDS:
+                    db.commit()
+                    committed = time.monotonic()
         return result
+
+    def known(self, files: Iterable[LandedFile]) -> dict[str, str]:
+        """Digest by URL of the files that were read before. Reads none."""
+        with contextlib.closing(self._open()) as db:
+            known = {(url, key): digest for url, key, digest in db.execute("SELECT url, version, sha256 FROM digest")}
+        return {file.url: known[key] for file in files if (key := (file.url, _key(file))) in known}
 
     def _read(self, file: LandedFile, to: Path) -> str:
         digest = self._landing.snapshot(file, to)
@@ -52,3 +59,7 @@ class Digests:
         db = sqlite3.connect(self._path, timeout=60)
         db.execute("CREATE TABLE IF NOT EXISTS digest (url TEXT PRIMARY KEY, version TEXT, sha256 TEXT)")
         return db
+
+
+def _key(file: LandedFile) -> str:
+    return f"{file.version}:{file.size}"

@@ -61,6 +61,23 @@ def open_filesystem(
     return fs, str(root).rstrip("/")
 
 
+def list_folder(fs: Any, folder: str, after: str = "") -> list[dict[str, Any]]:
+    """A folder's entries as fsspec describes them. Where the store can begin at a name, only those after `after`."""
+    if not after or "s3" not in fs.protocol:
+        found: list[dict[str, Any]] = fs.ls(folder, detail=True)
+        return found
+    bucket, _, prefix = folder.partition("/")
+    request = {"Bucket": bucket, "Prefix": f"{prefix}/", "Delimiter": "/", "StartAfter": f"{prefix}/{after}"}
+    entries: list[dict[str, Any]] = []
+    while True:
+        page = fs.call_s3("list_objects_v2", **request)
+        for item in page.get("Contents", ()):
+            entries.append({**item, "name": f"{bucket}/{item['Key']}", "size": item["Size"], "type": "file"})
+        if not page.get("IsTruncated"):
+            return entries
+        request["ContinuationToken"] = page["NextContinuationToken"]
+
+
 @contextlib.contextmanager
 def telling(what: str, where: object, error: type[PlatformError] = StoreError) -> Iterator[None]:
     """Turn what a file system raises into an `error` that says what to do. A PlatformError passes as it is."""
