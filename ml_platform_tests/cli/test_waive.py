@@ -1,0 +1,49 @@
+"""`waive` and `waivers` on the command line, up to the gate, without Spark."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ml_platform.landing import Landing
+from ml_platform_tests.cli.conftest import Command
+from ml_platform_tests.tiny_pipeline.data import readings
+from ml_platform_tests.tiny_pipeline.pipeline import PIPELINE
+
+GATES = ("--select", "raw_batch,validated_batch")
+
+
+@pytest.fixture
+def rejected(command: Command, home: Path) -> Command:
+    landing = Landing(str(home / "landing"), settle_seconds=0.0)
+    landing.put(PIPELINE, "readings", "lot-1", readings(1), "csv")
+    landing.put(PIPELINE, "readings", "lot-2", readings(2).set_column(3, "load", [[7.5] * 60]), "csv")
+    command("run", "tiny", *GATES)
+    return command
+
+
+def test_a_rejected_batch_is_waived_listed_and_revoked(rejected: Command) -> None:
+    assert "Nothing was ever waived" in rejected("waivers", "tiny").out
+    answer = rejected("waive", "tiny", "lot-2", "--reason", "a new scale", "--by", "Ada", "--expires", "2d")
+    assert answer.code == 0
+    assert "waived by Ada" in answer.out
+    assert "load" in answer.out, "what the gate had said"
+    assert "input waiver is new" in rejected("plan", "tiny").out
+    assert rejected("run", "tiny", *GATES).code == 0
+    gate = json.loads(rejected("plan", "tiny", "--json").out)["tiny"][1]
+    assert (gate["fresh"], gate["rejected"]) == (["lot-1", "lot-2"], {})
+    listed = rejected("waivers").out
+    for word in ("lot-2", "Ada", "a new scale", "holds"):
+        assert word in listed
+    assert rejected("waive", "tiny", "lot-2", "--revoke", "--reason", "an old scale").code == 0
+    assert "revoked by" in rejected("waivers").out
+
+
+def test_what_cannot_be_waived_is_said(rejected: Command) -> None:
+    answer = rejected("waive", "tiny", "lot-1", "--reason", "to be safe")
+    assert answer.code == 2
+    assert "not rejected" in answer.err
+    assert rejected("waive", "tiny", "lot-2").code == 2, "without a reason"
+    assert rejected("waive", "tiny", "lot-2", "--revoke", "--reason", "never given").code == 2
