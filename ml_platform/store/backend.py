@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 BLOCK = 1 << 20
 
 
-@dataclass(frozen=True)
-class Stamp:
+class Stamp(NamedTuple):
     """A file's size in bytes, a text that changes whenever its bytes may have changed ("" where there is none), and
     when it was last written, in seconds since 1970 by the store's own clock."""
 
@@ -29,6 +27,8 @@ class Backend(Protocol):
 
     scratch_root: Path
     """Where scratch folders are made."""
+    stamps_from: int
+    """From so many files on, looking at their stamps costs less than reading them."""
 
     def place(self, path: str) -> str:
         """A name of the file that is unique over all stores."""

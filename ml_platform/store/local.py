@@ -26,6 +26,8 @@ _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 class LocalBackend:
     """See `Backend`. `root` need not exist yet."""
 
+    stamps_from = 0
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self._base = f"{root}/"
@@ -47,8 +49,10 @@ class LocalBackend:
         result = {}
         with telling("The store cannot be read.", self.root):
             for path in paths:
-                with contextlib.suppress(FileNotFoundError):
+                try:
                     result[path] = local_stamp(self._base + path)
+                except FileNotFoundError:
+                    continue
         return result
 
     def digests(self, paths: Sequence[str]) -> dict[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ml_platform.errors import DamagedArtifactError, StoreError
@@ -79,7 +80,9 @@ class Manifest:
 
     def to_json(self) -> str:
         """Canonical JSON, with the schema version and, in front, a seal over all that follows."""
-        body = json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, sort_keys=True, indent=1)
+        record = {**vars(self), "files": [vars(file) for file in self.files]}
+        record |= {"inputs": dict(self.inputs), "facts": dict(self.facts)}
+        body = json.dumps({"schema": SCHEMA_VERSION, **record}, sort_keys=True, indent=1)
         return f"{_SEALED}{_seal(body[1:].encode())}{_BODY}{body[1:]}"
 
     @classmethod
@@ -109,6 +112,32 @@ class Manifest:
             raise DamagedArtifactError(
                 "Not a manifest.", got=repr(text[:80]), fix="remove it; the stage will run again"
             ) from error
+
+
+class LateFacts(Mapping[str, Any]):
+    """Facts that are read when somebody looks at them: most are not, and they are the most of a manifest."""
+
+    def __init__(self, read: Callable[..., Mapping[str, Any]], *given: str) -> None:
+        self._read, self._given = read, given
+
+    @functools.cached_property
+    def _facts(self) -> Mapping[str, Any]:
+        return self._read(*self._given)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._facts[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._facts)
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def __repr__(self) -> str:
+        return repr(self._facts)
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[Mapping[str, Any]]]:
+        return dict, (self._facts,)
 
 
 def _seal(body: _Bytes) -> str:

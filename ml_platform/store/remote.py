@@ -29,6 +29,8 @@ _STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "mtime", "las
 class RemoteBackend:
     """See `Backend`. Nothing is contacted, nor fsspec imported, before the first use."""
 
+    stamps_from = 64
+
     def __init__(self, url: str, options: StorageOptions | None, scratch_root: Path) -> None:
         self.url = url.rstrip("/")
         self.scratch_root = scratch_root

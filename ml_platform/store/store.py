@@ -29,6 +29,7 @@ from ml_platform.store import layout
 from ml_platform.store.backend import Backend, Stamp, digest
 from ml_platform.store.claims import Claims
 from ml_platform.store.filesystem import StorageOptions, local_folder, telling
+from ml_platform.store.gist import Gist, paused_collection, read_gists, unchanged, write_gist
 from ml_platform.store.local import LocalBackend, local_stamp
 from ml_platform.store.manifest import ArtifactFile, Manifest
 from ml_platform.store.remote import RemoteBackend
@@ -109,19 +110,26 @@ class Store:
             for draft, files in drafts
         ]
         everything = {file.sha256: file for manifest in manifests for file in manifest.files}
-        absent = self._damage(everything.values())
+        absent, marks = self._check(everything.values())
         put = {layout.blob(sha256): sources[sha256] for sha256 in absent}
         self._backend.put_many(put)
         stamps = self._backend.stamps(list(put))
         self._remember((layout.blob(sha256), stamps[layout.blob(sha256)], sha256) for sha256 in absent)
         if isinstance(self._backend, RemoteBackend):
             self._keep(sources)
-        return [self._publish(manifest, replace=replace) for manifest in manifests]
+        stand = [self._publish(manifest, replace=replace) for manifest in manifests]
+        if len(stand) >= self._backend.stamps_from:
+            by_path = {layout.manifest(m.pipeline, m.stage, m.fingerprint): m for m in stand}
+            marks |= {sha256: stamps[layout.blob(sha256)].text for sha256 in absent}
+            found = self._backend.stamps(list(by_path))
+            self._remember_manifests(((by_path[path], stamp.text) for path, stamp in found.items()), marks)
+        return stand
 
     def find(self, pipeline: str, stage: str, fingerprint: str) -> Manifest | None:
         """The artifact of that name, its bytes verified; None, with a warning, where it is damaged or half-missing."""
         return self.find_many(pipeline, stage, [fingerprint]).get(fingerprint)
 
+    @paused_collection()
     def find_many(self, pipeline: str, stage: str, fingerprints: Iterable[str]) -> dict[str, Manifest]:
         """Those of the artifacts that exist and are whole, by fingerprint. See `find`.
 
@@ -129,19 +137,57 @@ class Store:
             StoreError: also where a manifest was written by a later version of the platform.
         """
         paths = {layout.manifest(pipeline, stage, each): each for each in dict.fromkeys(fingerprints)}
-        found = {}
-        for path, data in self._backend.read_many(list(paths)).items():
-            try:
-                found[paths[path]] = self._parse(path, data)
-            except DamagedArtifactError as error:
-                _log.warning("Taken as missing, and will be built again: %s", error)
-        damage = self._damage({file.sha256: file for manifest in found.values() for file in manifest.files}.values())
-        if damage:
-            for fingerprint, manifest in list(found.items()):
-                if broken := [file for file in manifest.files if file.sha256 in damage]:
-                    _warn(manifest, broken[0], damage[broken[0].sha256])
-                    del found[fingerprint]
+        looked = len(paths) >= self._backend.stamps_from
+        stamps = self._backend.stamps(list(paths)) if looked else {}  # before reading: what changes after that shows
+        gists = self._gists(pipeline, stage, stamps)
+        blobs = dict.fromkeys(blob for gist in gists.values() for blob, _ in gist.stamps)
+        whole = unchanged(gists, self._backend.stamps(list(blobs)))
+        whole |= self._read_whole([path for path in (stamps if looked else paths) if path not in whole], stamps)
+        return {fingerprint: whole[path] for path, fingerprint in paths.items() if path in whole}
+
+    def _read_whole(self, paths: Sequence[str], stamps: Mapping[str, Stamp]) -> dict[str, Manifest]:
+        """Read manifests and verify their files. The others are left out with a warning."""
+        found = self._parse_all(paths, "Taken as missing, and will be built again: %s")
+        files = {file.sha256: file for manifest in found.values() for file in manifest.files}
+        damage, marks = self._check(files.values())
+        for path, manifest in list(found.items()):
+            if broken := [file for file in manifest.files if file.sha256 in damage]:
+                _warn(manifest, broken[0], damage[broken[0].sha256])
+                del found[path]
+        self._remember_manifests(((found[path], stamps[path].text) for path in found if path in stamps), marks)
         return found
+
+    def _gists(self, pipeline: str, stage: str, stamps: Mapping[str, Stamp]) -> dict[str, Gist]:
+        """What is remembered of those manifests of a stage that have these stamps, by path."""
+        by_name = {path.rpartition("/")[2].removesuffix(".json"): path for path, stamp in stamps.items() if stamp.text}
+        folder = self._backend.place(layout.manifests(pipeline, stage))
+        texts = self._verified.manifests(folder, {name: stamps[path].text for name, path in by_name.items()})
+        gists = read_gists(texts, pipeline, stage, self._facts)
+        return {by_name[name]: gist for name, gist in gists.items()}
+
+    def _remember_manifests(self, found: Iterable[tuple[Manifest, str]], marks: Mapping[str, str]) -> None:
+        """Remember whole manifests (each with its stamp), given the stamps of their files by SHA-256."""
+        rows: dict[str, list[tuple[str, str, str]]] = {}
+        for manifest, stamp in found:
+            if stamp and all(marks.get(file.sha256) for file in manifest.files):
+                folder = self._backend.place(layout.manifests(manifest.pipeline, manifest.stage))
+                rows.setdefault(folder, []).append((manifest.fingerprint, stamp, write_gist(manifest, marks)))
+        for folder, some in rows.items():
+            self._verified.remember_manifests(folder, some)
+
+    def _facts(self, pipeline: str, stage: str, fingerprint: str, data_version: str) -> Mapping[str, Any]:
+        """The facts of a manifest of which only the gist was read; a forced run may have put another in its place."""
+        path = layout.manifest(pipeline, stage, fingerprint)
+        for each in (path, layout.superseded(pipeline, stage, fingerprint, data_version)):
+            for data in self._backend.read_many([each]).values():
+                there = Manifest.from_json(data)
+                if there.data_version == data_version:
+                    return there.facts
+        raise DamagedArtifactError(
+            "The manifest was removed or changed while it was in use.",
+            where=self._backend.place(path),
+            fix="run again",
+        )
 
     def path(self, file: ArtifactFile) -> Path:
         """A local path of a file's bytes, verified. Not to be written to.
@@ -180,14 +226,11 @@ class Store:
 
     def artifacts(self, pipeline: str, stage: str) -> list[Manifest]:
         """Every manifest of a stage, oldest first, files not verified. Damaged ones are left out with a warning."""
-        paths = [path for path in self._backend.list(layout.manifests(pipeline, stage)) if path.endswith(".json")]
-        result = []
-        for path, data in self._backend.read_many(paths).items():
-            try:
-                result.append(self._parse(path, data))
-            except DamagedArtifactError as error:
-                _log.warning("Left out: %s", error)
-        return sorted(result, key=lambda manifest: (manifest.created, manifest.fingerprint))
+        scanned = self._backend.scan(layout.manifests(pipeline, stage))
+        stamps = {path: stamp for path, stamp in scanned.items() if path.endswith(".json")}
+        found = {path: gist.manifest for path, gist in self._gists(pipeline, stage, stamps).items()}
+        found |= self._parse_all([path for path in stamps if path not in found], "Left out: %s")
+        return sorted(found.values(), key=lambda manifest: (manifest.created, manifest.fingerprint))
 
     def records(self, folder: str) -> list[str]:
         """Paths of the small files below a folder that `layout` made, in name order."""
@@ -253,6 +296,15 @@ class Store:
         self._backend.replace(path, data)
         return manifest
 
+    def _parse_all(self, paths: Sequence[str], warning: str) -> dict[str, Manifest]:
+        result = {}
+        for path, data in self._backend.read_many(paths).items():
+            try:
+                result[path] = self._parse(path, data)
+            except DamagedArtifactError as error:
+                _log.warning(warning, error)
+        return result
+
     def _parse(self, path: str, data: bytes) -> Manifest:
         try:
             manifest = Manifest.from_json(data)
@@ -267,8 +319,14 @@ class Store:
         return manifest
 
     def _damage(self, files: Iterable[ArtifactFile]) -> dict[str, str]:
-        """What is wrong with each damaged file, by SHA-256. Files that have not changed since are not read again."""
-        files = list(files)
+        """What is wrong with each damaged file, by SHA-256."""
+        return self._check(files)[0]
+
+    def _check(self, files: Iterable[ArtifactFile]) -> tuple[dict[str, str], dict[str, str]]:
+        """What is wrong with each damaged file, and the stamps of the others, by SHA-256.
+
+        Files that have not changed since they were verified are not read again.
+        """
         paths = {layout.blob(file.sha256): file for file in files}
         stamps = self._backend.stamps(list(paths))
         places = {self._backend.place(path): stamp.text for path, stamp in stamps.items() if stamp.text}
@@ -287,7 +345,8 @@ class Store:
             if read.get(path) != paths[path].sha256:
                 damage[paths[path].sha256] = f"hashes to {read.get(path, 'nothing: it is gone')}"
         self._remember((path, stamps[path], paths[path].sha256) for path in unsure if paths[path].sha256 not in damage)
-        return damage
+        marks = {file.sha256: stamps[path].text for path, file in paths.items() if file.sha256 not in damage}
+        return damage, marks
 
     def _remember(self, rows: Iterable[tuple[str, Stamp, str]]) -> None:
         self._verified.remember((self._backend.place(path), stamp.text, sha) for path, stamp, sha in rows if stamp.text)

@@ -1,4 +1,4 @@
-"""What was verified, remembered: a file that has not changed since is not hashed again."""
+"""What was read and verified, remembered: what has not changed since is neither read nor hashed again."""
 
 from __future__ import annotations
 
@@ -13,48 +13,76 @@ _log = logging.getLogger(__name__)
 _AT_ONCE = 500
 _T = TypeVar("_T")
 
+# The number in the second name is that of the records' form: one of another form is not seen.
+_TABLES = """
+CREATE TABLE IF NOT EXISTS verified (place TEXT PRIMARY KEY, stamp TEXT, sha256 TEXT);
+CREATE TABLE IF NOT EXISTS manifest_1 (
+    folder TEXT, name TEXT, stamp TEXT, record TEXT, PRIMARY KEY (folder, name)
+) WITHOUT ROWID;
+"""
+
 
 class Verified:
-    """SHA-256 by place and stamp (size, time, inode, ETag: whatever changes with the bytes), in one SQLite file.
+    """Hashes of files and gists of manifests by place and stamp (size, time, inode, ETag: whatever changes with the
+    bytes), in one SQLite file.
 
-    Only a memory aid: it may be deleted at any time, and where it cannot be kept everything is hashed again.
+    Only a memory aid: it may be deleted at any time, and where it cannot be kept everything is read and hashed again.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def known(self, stamps: Mapping[str, str]) -> dict[str, str]:
-        """The hash of each place that is remembered with exactly this stamp."""
+        """The SHA-256 of each place that is remembered with exactly this stamp."""
+        query = "SELECT place, stamp, sha256 FROM verified WHERE place IN ({})"
+        return self._look_up(query, (), stamps)
+
+    def remember(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Remember (place, stamp, sha256)."""
+        self._insert("INSERT OR REPLACE INTO verified VALUES (?, ?, ?)", rows)
+
+    def manifests(self, folder: str, stamps: Mapping[str, str]) -> dict[str, str]:
+        """What is remembered of manifests, by name in their folder, where it has exactly this stamp."""
+        query = "SELECT name, stamp, record FROM manifest_1 WHERE folder = ? AND name IN ({})"
+        return self._look_up(query, (folder,), stamps)
+
+    def remember_manifests(self, folder: str, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Remember (name, stamp, what is to be remembered)."""
+        values = ((folder, *row) for row in rows)
+        self._insert("INSERT OR REPLACE INTO manifest_1 VALUES (?, ?, ?, ?)", values)
+
+    def _look_up(self, query: str, first: tuple[str, ...], stamps: Mapping[str, str]) -> dict[str, str]:
         if not stamps:
             return {}
-        places = list(stamps)
+        names = list(stamps)
 
         def look_up(db: sqlite3.Connection) -> dict[str, str]:
             result: dict[str, str] = {}
-            for start in range(0, len(places), _AT_ONCE):
-                some = places[start : start + _AT_ONCE]
-                marks = ",".join("?" * len(some))
-                query = f"SELECT place, stamp, sha256 FROM verified WHERE place IN ({marks})"
-                result.update(
-                    (place, digest) for place, stamp, digest in db.execute(query, some) if stamps[place] == stamp
-                )
+            for start in range(0, len(names), _AT_ONCE):
+                some = names[start : start + _AT_ONCE]
+                rows = db.execute(query.format(",".join("?" * len(some))), (*first, *some))
+                result.update((name, value) for name, stamp, value in rows if stamps[name] == stamp)
             return result
 
         return self._with(look_up) or {}
 
-    def remember(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Remember (place, stamp, sha256)."""
+    def _insert(self, query: str, rows: Iterable[tuple[str, ...]]) -> None:
         rows = list(rows)
         if rows:
-            self._with(lambda db: db.executemany("INSERT OR REPLACE INTO verified VALUES (?, ?, ?)", rows))
+            self._with(lambda db: db.executemany(query, rows))
 
     def _with(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.closing(sqlite3.connect(self._path, timeout=30)) as db, db:
                 db.execute("PRAGMA synchronous = OFF")
-                db.execute("CREATE TABLE IF NOT EXISTS verified (place TEXT PRIMARY KEY, stamp TEXT, sha256 TEXT)")
-                return work(db)
+                try:
+                    return work(db)
+                except sqlite3.OperationalError as error:
+                    if "no such table" not in str(error):
+                        raise
+                    db.executescript(_TABLES)
+                    return work(db)
         except (sqlite3.Error, OSError) as error:
             _log.warning(
                 "What was verified cannot be remembered in %s (%s); files are hashed again.", self._path, error

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -255,6 +256,47 @@ def test_unchanged_files_are_not_read_again(
     (tmp_path / "fresh" / "verified.sqlite").write_bytes(b"damaged" * 1000)
     assert fresh.find("flights", "features", F) is not None
     assert len(read) == 1
+
+
+def test_unchanged_manifests_are_not_read_again_but_for_their_facts(
+    place: Place, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prints = [f"{number:032x}" for number in range(70)]
+    (tmp_path / "x").write_bytes(b"1")
+    committed = store.commit_many([(draft(each, batch=each), {"x": tmp_path / "x"}) for each in prints])
+    fresh = place.store(tmp_path / "fresh")
+    assert fresh.find_many("flights", "features", prints) == dict(zip(prints, committed, strict=True))
+    for reader in (store, fresh, place.store(tmp_path / "fresh")):
+        read: list[str] = []
+        read_many = reader._backend.read_many
+
+        def count(paths: list[str], read: list[str] = read, real: Any = read_many) -> dict[str, bytes]:
+            read.extend(paths)
+            return real(paths)
+
+        monkeypatch.setattr(reader._backend, "read_many", count)
+        found = reader.find_many("flights", "features", [*prints, "0" * 31 + "x"])
+        assert {manifest.data_version for manifest in found.values()} == {"d" * 32}
+        assert reader.artifacts("flights", "features")[0].batch == prints[0]
+        assert read == []
+        assert found[prints[3]].facts["names"] == ["a", "é"]
+        assert pickle.loads(pickle.dumps(found[prints[4]])) == committed[4]
+        assert len(read) == 2
+    place.delete(blob(committed[0].files[0]))
+    assert fresh.find_many("flights", "features", prints) == {}, "seventy shared it"
+
+
+def test_facts_outlive_a_forced_run_and_are_never_another_artifacts(store: Store, place: Place, tmp_path: Path) -> None:
+    prints = [f"{number:032x}" for number in range(70)]
+    store.commit_many([(draft(each), {}) for each in prints])
+    place.store(tmp_path / "b").find_many("flights", "features", prints)
+    found = place.store(tmp_path / "b").find_many("flights", "features", prints)
+    store.commit_many([(draft(each, data_version="2" * 32, facts={"rows": 9}), {}) for each in prints], replace=True)
+    assert found[prints[0]].facts["rows"] == 3
+    assert store.find_many("flights", "features", prints)[prints[0]].facts == {"rows": 9}
+    place.delete(layout.superseded("flights", "features", prints[1], "d" * 32))
+    with pytest.raises(DamagedArtifactError, match="run again"):
+        dict(found[prints[1]].facts)
 
 
 def test_scratch_is_always_removed(store: Store) -> None:
