@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_platform.automation.failures import classify
 from ml_platform.errors import LandingError
+from ml_platform.landed import SUFFIXES
 from ml_platform.stages.stage import Bench, Outcome, Stage, Work
 from ml_platform.versions.code import CodeVersion, code_version
 from ml_platform.versions.fingerprint import short_hash
@@ -55,7 +56,7 @@ class RawBatch(Stage):
         for batch in complete:
             by_source = {s.name: digests[files[s.name][batch].url] for s in self.pipeline.sources}
             bad = [str(digest) for digest in by_source.values() if isinstance(digest, LandingError)]
-            found[batch] = bad[0] if bad else {f"landing/{batch}": short_hash(by_source)}
+            found[batch] = bad[0] if bad else {f"landing/{batch}": content_version(by_source)}
         return {batch: found[batch] for batch in batches}
 
     def landed(self, chain: Chain) -> dict[str, Mapping[str, LandedFile]]:
@@ -86,12 +87,17 @@ def snapshot(
         except LandingError as error:
             return Outcome(batch=work.batch, error=str(error), passing=classify(error) == "passing")
         files[file_name(feed)] = target
-    version = short_hash(digests)
+    version = content_version(digests)
     if version not in work.inputs.values():
         changed = "A file changed since it was listed: run again to take what is there."
         return Outcome(batch=work.batch, error=changed, passing=True)
     facts = {"landed": {name: file.url for name, file in landed.items()}}
     return Outcome(batch=work.batch, data_version=version, files=files, facts=facts)
+
+
+def content_version(digests: Mapping[str, object]) -> str:
+    """The data version of landed files, from the SHA-256 of each feed's."""
+    return short_hash(dict(digests))
 
 
 def file_name(feed: Source | Reference) -> str:
@@ -100,6 +106,12 @@ def file_name(feed: Source | Reference) -> str:
 
 
 def _incomplete(chain: Chain, batch: str, missing: Sequence[str], sources: Sequence[Source]) -> str:
-    names = ", ".join(f"{s.name}/{batch}.{s.format}" for s in sources if s.name in missing)
+    lacking = [source for source in sources if source.name in missing]
+    names = ", ".join(f"{s.name}/{batch}.{s.format}{_and_beside(s)}" for s in lacking)
     where = f"{chain.settings.landing}/{chain.pipeline.name}"
     return f"batch {batch} is incomplete: {', '.join(missing)} has not landed. Put {names} into {where}."
+
+
+def _and_beside(source: Source) -> str:
+    """What must stand beside a source's file, in words."""
+    return f" and, no older, the same name with {SUFFIXES[source.complete]}" if source.complete in SUFFIXES else ""

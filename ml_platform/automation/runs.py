@@ -1,0 +1,71 @@
+"""The runs of a pipeline that sensors look at: those that go on, and how the last one ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from ml_platform.stages.assets import chain_job_name
+
+if TYPE_CHECKING:
+    from ml_platform.pipeline import Pipeline
+    from ml_platform.stages.stage import Stage
+
+SENSOR_TAG = "dagster/sensor_name"
+"""Dagster puts it on the runs that a sensor requested."""
+PRIORITY_TAG = "dagster/priority"
+"""Of runs in the queue, that with the highest goes first; a run without it has 0, so a backfill of many runs gives way
+to what is started here."""
+PRIORITIES = {"retrain": "10", "new data": "5", "reconcile": "0"}
+
+_GOING_ON = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
+
+def going_on(instance: dg.DagsterInstance, pipeline: Pipeline) -> list[dg.DagsterRun]:
+    """Runs of the pipeline that are queued or in progress: of the whole chain, and of assets of it."""
+    runs = instance.get_runs(filters=dg.RunsFilter(statuses=_GOING_ON))
+    return [run for run in runs if _is_of(run, pipeline)]
+
+
+def _is_of(run: dg.DagsterRun, pipeline: Pipeline) -> bool:
+    keys = run.asset_selection or ()
+    return run.job_name == chain_job_name(pipeline) or any(key.path[0] == pipeline.name for key in keys)
+
+
+def last_ended(instance: dg.DagsterInstance, pipeline: Pipeline) -> dg.RunRecord | None:
+    """The run of the whole chain that was made last, of those that have ended."""
+    filters = dg.RunsFilter(job_name=chain_job_name(pipeline), statuses=_ENDED)
+    return next(iter(instance.get_run_records(filters=filters, limit=1)), None)
+
+
+def batch_part(stages: Mapping[str, Stage]) -> list[str]:
+    """The stages that bring batches up to date: the partitioned ones and what those read, in the order of the chain."""
+    part = {stage.name for stage in stages.values() if stage.partitioned}
+    while more := {name for stage in part for name in stages[stage].upstream} - part:
+        part |= more
+    return [name for name in stages if name in part]
+
+
+def request(
+    pipeline: Pipeline, why: str, key: str, *, batches: Sequence[str] | None, stages: Sequence[str] | None, **tags: str
+) -> dg.RunRequest:
+    """A run of the chain's job. Dagster makes one at most for a key."""
+    config: dict[str, Any] = {}
+    if batches is not None:
+        config["batches"] = sorted(batches)
+    if stages is not None:
+        config["stages"] = list(stages)
+    return dg.RunRequest(
+        run_key=key,
+        job_name=chain_job_name(pipeline),
+        run_config=config,
+        tags={PRIORITY_TAG: PRIORITIES[why], "ml_platform/trigger": why, **tags},
+    )
