@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,9 +87,9 @@ def vouched(file: LandedFile, beside: Mapping[str, LandedFile | str], complete: 
     return replace(file, checksum=voucher) if complete == "checksum" else file
 
 
-def local_file(path: Path) -> LandedFile:
-    """A file of a folder, as it is now. Raises FileNotFoundError."""
-    stat = path.stat()
+def local_file(path: Path | str, stat: os.stat_result | None = None) -> LandedFile:
+    """A file of a folder, as it is now or as `stat` has it. Raises FileNotFoundError."""
+    stat = stat or os.stat(path)
     return LandedFile(str(path), stat.st_size, f"{stat.st_mtime_ns}-{stat.st_ino}", stat.st_mtime)
 
 

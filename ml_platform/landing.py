@@ -207,7 +207,7 @@ class Landing:
                         yield entry.name, "a link that leaves the landing place"
                     elif entry.is_file():
                         with contextlib.suppress(FileNotFoundError):  # removed since it was listed
-                            yield entry.name, local_file(Path(entry.path))
+                            yield entry.name, local_file(entry.path, entry.stat())
 
     def _look(self, file: LandedFile) -> LandedFile:
         """The file as it is now."""
