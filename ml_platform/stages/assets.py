@@ -56,8 +56,15 @@ def _spec(stage: Stage, **more: Any) -> dg.AssetSpec:
         tags={**pipeline.tags, "ml_platform/task": pipeline.task},
         kinds=set(stage.kinds),
         code_version=stage.version.value,
+        freshness_policy=_freshness(stage),
         **more,
     )
+
+
+def _freshness(stage: Stage) -> dg.FreshnessPolicy | None:
+    """How old the asset may become, as declared; the UI warns when three quarters of the time have passed."""
+    age = stage.pipeline.automation.fresh_within.get(stage.name)
+    return dg.FreshnessPolicy.time_window(fail_window=age, warn_window=age * 0.75) if age else None
 
 
 def _check_specs(stage: Stage, partitions: dg.PartitionsDefinition[str] | None) -> list[dg.AssetCheckSpec]:
