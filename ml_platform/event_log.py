@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,6 +23,9 @@ from dagster._serdes import ConfigurableClassData
 from sqlalchemy.pool import StaticPool
 from watchdog.events import FileSystemEvent
 from watchdog.observers import Observer
+
+from ml_platform.instance import runs_folder
+from ml_platform.settings import Settings
 
 OPEN_SHARDS = 8
 """One database for the index and one for each run; a webserver looks at many runs, and keeps few open."""
@@ -57,6 +61,10 @@ class EventLog(SqliteEventLogStorage):
             sa.event.listen(engine, "connect", _flush_at_checkpoints)
             engines[shard] = engine
         return engines[shard]
+
+    def holds(self, settings: Settings) -> bool:
+        """Whether this is the event log of the home that the settings name."""
+        return Path(self._base_dir) == runs_folder(settings.dagster_home)
 
     def has_table(self, table_name: str) -> bool:
         """Whether the index has a table. Dagster asks before each check's event; a table that is there stays."""

@@ -72,8 +72,13 @@ event_log_storage:
   module: ml_platform.event_log
   class: EventLog
   config:
-    base_dir: {json.dumps(str(home / "history" / "runs"))}
+    base_dir: {json.dumps(str(runs_folder(home)))}
 """
+
+
+def runs_folder(home: Path) -> Path:
+    """Where the event log keeps its files: Dagster's own default place."""
+    return home / "history" / "runs"
 
 
 def _refresh(target: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from ml_platform import processes
 from ml_platform.processes import ProcessId, this_process
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
+    from dagster import DagsterInstance, DagsterRun
 
 PROCESS_TAG = "ml_platform/process"
 """The run tag that holds `process_tag()` of the process that executes the run."""
@@ -45,6 +45,8 @@ def mark_dead(instance: DagsterInstance) -> list[str]:
     for listed in instance.get_runs(filters=dg.RunsFilter(statuses=going_on)):
         if PROCESS_TAG not in listed.tags or is_alive(listed.tags[PROCESS_TAG]) is not False:
             continue
+        if _inherited(instance, listed):
+            continue
         # A process writes how its run ended before it goes away: so look again now that it is known to be gone.
         run = instance.get_run_by_id(listed.run_id)
         if run is None or run.is_finished or run.tags.get(PROCESS_TAG) != listed.tags[PROCESS_TAG]:
@@ -55,3 +57,9 @@ def mark_dead(instance: DagsterInstance) -> list[str]:
             instance.report_run_failed(run, message=DIED)
         marked.append(run.run_id)
     return marked
+
+
+def _inherited(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Whether the tag came with the run that this one was started again from: it has not reached a step yet."""
+    parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+    return parent is not None and parent.tags.get(PROCESS_TAG) == run.tags[PROCESS_TAG]

@@ -16,11 +16,13 @@ import dagster as dg
 from dagster_pyspark import LazyPySparkResource
 
 from ml_platform.automation.dead_runs import PROCESS_TAG, process_tag
+from ml_platform.automation.failures import FAILURE_TAG
 from ml_platform.overrides import overridden
 from ml_platform.pipeline import DailyBatches, Pipeline
 from ml_platform.registry.tracking import MlflowResource
 from ml_platform.stages import stages_of
 from ml_platform.stages.chain import Chain
+from ml_platform.stages.outcome import STAGES_TAG
 from ml_platform.stages.resources import PlatformResource, bench_of
 from ml_platform.stages.stage import Stage
 from ml_platform.stages.step import StageRun
@@ -108,7 +110,7 @@ def _batch_assets(stages: Mapping[str, Stage]) -> dg.AssetsDefinition:
                 "its partition: what is known of it is published again, and nothing is computed twice.",
                 allow_retries=False,
             )
-        note_process(context)
+        begin(context)
         chain = platform.chain(stages, context.instance)
         keys = list(context.partition_keys)
         with bench_of(chain, context, spark, mlflow) as bench:
@@ -137,7 +139,7 @@ def _whole_asset(stages: Mapping[str, Stage], name: str) -> dg.AssetsDefinition:
         spark: LazyPySparkResource,
         mlflow: MlflowResource,
     ) -> Iterator[Any]:
-        note_process(context)
+        begin(context)
         chain = platform.chain(stages, context.instance)
         with bench_of(chain, context, spark, mlflow) as bench:
             run = StageRun(stage, bench, None, again=True)
@@ -209,7 +211,7 @@ def _chain_op(stages: Mapping[str, Stage]) -> dg.OpDefinition:
         name = context.op_handle.name
         if config.stages is not None and name not in config.stages:
             return
-        note_process(context)
+        begin(context)
         chain = platform.chain(variants(tuple(config.replaced)), context.instance)
         register_batches(chain, context.instance)
         with bench_of(chain, context, spark, mlflow) as bench:
@@ -221,10 +223,16 @@ def _chain_op(stages: Mapping[str, Stage]) -> dg.OpDefinition:
     return step
 
 
-def note_process(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> None:
+def begin(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> None:
     """Say on the run which process executes it, so that its death is noticed (`automation.dead_runs`)."""
-    if context.run.tags.get(PROCESS_TAG) != (here := process_tag()):
-        context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: here})
+    if context.run.tags.get(PROCESS_TAG) != process_tag():
+        _begin(context.instance, context.run.run_id)
+
+
+@functools.lru_cache(maxsize=64)  # once a run, not once a step
+def _begin(instance: dg.DagsterInstance, run_id: str) -> None:
+    # A run that is started again from another one has that one's tags.
+    instance.add_run_tags(run_id, {PROCESS_TAG: process_tag(), STAGES_TAG: "[]", FAILURE_TAG: ""})
 
 
 def register_batches(chain: Chain, instance: dg.DagsterInstance) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_platform.instance import runs_folder
+
 BUSY_SECONDS = 30.0
 
 
@@ -25,7 +27,7 @@ class EventIndex:
     """
 
     def __init__(self, home: Path) -> None:
-        self._path = home / "history" / "runs" / "index.db"
+        self._path = runs_folder(home) / "index.db"
 
     def latest_tag(self, key: Sequence[str], event_type: str, tag: str) -> dict[str, str]:
         """See `published.Events`."""
@@ -44,8 +46,8 @@ class EventIndex:
     def latest_ids(self, key: Sequence[str], event_type: str) -> dict[str, int]:
         """See `published.Events`."""
         rows = self._rows(
-            f"""SELECT partition, max(id) FROM event_logs
-                WHERE asset_key = :key AND dagster_event_type = :type AND partition IS NOT NULL {_SINCE}
+            f"""SELECT coalesce(partition, ''), max(id) FROM event_logs
+                WHERE asset_key = :key AND dagster_event_type = :type {_SINCE}
                 GROUP BY partition""",
             key,
             type=event_type,

@@ -9,7 +9,7 @@ from ml_platform.landing import Landing
 from ml_platform.stages.chain import Chain
 from ml_platform.stages.digests import Digests
 from ml_platform.stages.event_index import EventIndex
-from ml_platform.stages.published import InstanceEvents, Published
+from ml_platform.stages.published import Events, InstanceEvents, Published
 from ml_platform.store import Store
 
 if TYPE_CHECKING:
@@ -25,11 +25,10 @@ def chain_of(stages: Mapping[str, Stage], settings: Settings, instance: DagsterI
     Args:
         stages: by name, in the order of the chain.
         settings: where everything is.
-        instance: asked for what is published. None reads its files, without importing Dagster.
+        instance: whose runs the stages are carried out in. None only looks, without importing Dagster.
     """
     pipeline = next(iter(stages.values())).pipeline
     landing = landing_of(settings)
-    events = EventIndex(settings.dagster_home) if instance is None else InstanceEvents(instance)
     return Chain(
         pipeline=pipeline,
         stages=stages,
@@ -37,8 +36,18 @@ def chain_of(stages: Mapping[str, Stage], settings: Settings, instance: DagsterI
         store=store_of(settings),
         landing=landing,
         digests=Digests(landing, settings.cache),
-        published=Published(events, pipeline.name),
+        published=Published(_events(settings, instance), pipeline.name),
     )
+
+
+def _events(settings: Settings, instance: DagsterInstance | None) -> Events:
+    """The files of the home's instance where they are the event log; else Dagster is asked."""
+    if instance is not None:
+        from ml_platform.event_log import EventLog
+
+        if not (isinstance(instance.event_log_storage, EventLog) and instance.event_log_storage.holds(settings)):
+            return InstanceEvents(instance)
+    return EventIndex(settings.dagster_home)
 
 
 def store_of(settings: Settings) -> Store:

@@ -36,7 +36,7 @@ class Events(Protocol):
         """All tags of the asset's latest materialization, of whatever partition."""
 
     def latest_ids(self, key: Sequence[str], event_type: str) -> Mapping[str, int]:
-        """Id of the latest event of that type, by partition; a later event has a greater id."""
+        """Id of the latest event of that type, by partition ("" for none); a later event has a greater id."""
 
 
 class InstanceEvents:
@@ -61,13 +61,15 @@ class InstanceEvents:
         event = self.instance.get_latest_materialization_event(AssetKey(key))
         return (event.asset_materialization.tags or {}) if event and event.asset_materialization else {}
 
-
     def latest_ids(self, key: Sequence[str], event_type: str) -> Mapping[str, int]:
         """See `Events`."""
-        from dagster import AssetKey, DagsterEventType
+        from dagster import AssetKey, DagsterEventType, EventRecordsFilter
 
-        storage = self.instance.event_log_storage
-        return storage.get_latest_storage_id_by_partition(AssetKey(key), DagsterEventType(event_type))
+        storage, kind = self.instance.event_log_storage, DagsterEventType(event_type)
+        if ids := storage.get_latest_storage_id_by_partition(AssetKey(key), kind):
+            return ids
+        filter_ = EventRecordsFilter(event_type=kind, asset_key=AssetKey(key))
+        return {UNPARTITIONED: record.storage_id for record in storage.get_event_records(filter_, limit=1)}
 
 
 class Published:
@@ -110,6 +112,14 @@ class Published:
             self._rejections[stage] = told
         return self._rejections[stage]
 
+    def tags(self, stage: str, tag: str, event_type: str = MATERIALIZATION) -> Mapping[str, str]:
+        """A tag of the latest materialization (or observation) by batch; key "" for an unpartitioned asset."""
+        found = self._events.latest_tag(self._path(stage), event_type, tag)
+        if not found and event_type == MATERIALIZATION:
+            whole = self._events.latest_tags(self._path(stage)).get(tag)
+            return {} if whole is None else {UNPARTITIONED: whole}
+        return found
+
     def fingerprint(self, stage: str) -> str | None:
         """The fingerprint that an unpartitioned asset was last published under."""
         return self._events.latest_tags(self._path(stage)).get(FINGERPRINT_TAG)
@@ -119,12 +129,7 @@ class Published:
 
     def pointers(self, stage: str) -> Mapping[str, int]:
         """Storage id of the latest materialization by batch."""
-        assert isinstance(self._events, InstanceEvents), "only a run, which has an instance, asks for pointers"
-        ids = self._events.latest_ids(self._path(stage), MATERIALIZATION)
-        if ids:
-            return {batch or UNPARTITIONED: id_ for batch, id_ in ids.items()}
-        records = self._events.instance.fetch_materializations(self.key(stage), limit=1).records
-        return {UNPARTITIONED: records[0].storage_id} if records else {}
+        return self._events.latest_ids(self._path(stage), MATERIALIZATION)
 
     def forget(self, stage: str) -> None:
         """Read a stage's versions again when they are next asked for."""

@@ -79,6 +79,7 @@ class Outcome:
     gated: bool = False
     waived: bool = False
     error: str = ""
+    passing: bool = False
 
     @property
     def verdict(self) -> str:
@@ -168,6 +169,11 @@ class Stage(ABC):
     @abstractmethod
     def upstream(self) -> tuple[str, ...]:
         """Names of the stages that it reads."""
+
+    @property
+    def lookback(self) -> int:
+        """How many earlier batches an artifact of a batch is made of, beside its own."""
+        return 0
 
     @functools.cached_property
     def version(self) -> CodeVersion:
