@@ -69,7 +69,8 @@ class InstanceEvents:
         if ids := storage.get_latest_storage_id_by_partition(AssetKey(key), kind):
             return ids
         filter_ = EventRecordsFilter(event_type=kind, asset_key=AssetKey(key))
-        return {UNPARTITIONED: record.storage_id for record in storage.get_event_records(filter_, limit=1)}
+        records = storage.get_event_records(filter_, limit=1)
+        return {UNPARTITIONED: records[0].storage_id} if records else {}
 
 
 class Published:
