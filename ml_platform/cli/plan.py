@@ -1,10 +1,11 @@
-"""`ml-platform plan` and `explain`: what a run would do and why, and what a stage's code version is made of."""
+"""`ml-platform plan`: what a run would do and why, and what a revision's code would make stale."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,25 +15,38 @@ if TYPE_CHECKING:
     from ml_platform.pipeline import Pipeline
     from ml_platform.settings import Settings
     from ml_platform.stages.plan import StagePlan
+    from ml_platform.versions.cause import Cause
 
-PLAN_EXAMPLES = """[bold]Examples[/bold]
+EXAMPLES = """[bold]Examples[/bold]
 
-  ml-platform plan nyc_flights           stage by stage: what is fresh, what would run, and why
-  ml-platform plan nyc_flights --json    the same for a program
+  ml-platform plan nyc_flights               stage by stage: what is fresh, what would run, and why
+  ml-platform plan nyc_flights --batches 2013-06-01..2013-06-07
+  ml-platform plan --diff main               what the code here makes stale that was not on main
+  ml-platform plan nyc_flights --json        the same for a program
 
 Nothing is built or changed. Ends with 0 where there is nothing to do, and with 2 where a run would do something."""
 
-EXPLAIN_EXAMPLES = """[bold]Examples[/bold]
-
-  ml-platform explain nyc_flights features    the modules, libraries and parameters behind its results"""
-
-SHOWN_CAUSES = 6
+CAUSES = 8
+ROOTS = 2
+"""Causes that are shown of a stage, and of what is behind one that may run; --json has them all."""
 
 
 def plan(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Pipelines by name. Default: all of them.")
     ] = None,
+    batches: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A..B | A,B,C", help="Only these batches. Default: all that landed."),
+    ] = None,
+    diff: Annotated[
+        str,
+        typer.Option(
+            metavar="REV",
+            help="Compare the code with a git revision's instead, and say what the difference makes stale. "
+            "Works without any data, as in CI; libraries are those installed here on both sides.",
+        ),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a run would do, and why, without doing it."""
@@ -40,79 +54,163 @@ def plan(
     from ml_platform.discovery import pipeline_named, pipelines
 
     settings = common.load_settings()
+    if diff:
+        if batches:
+            raise typer.BadParameter("a comparison of code is of all batches", param_hint="--batches")
+        from ml_platform.cli.difference import compare_and_show
+
+        raise typer.Exit(compare_and_show(diff, names or [], settings, as_json=as_json))
     chosen = [pipeline_named(settings, name) for name in names] if names else list(pipelines(settings).values())
-    plans = {pipeline.name: _plan(pipeline, settings) for pipeline in chosen}
-    console = common.output()
+    plans = {pipeline.name: _plan(pipeline, settings, batches or []) for pipeline in chosen}
     if as_json:
-        typer.echo(json.dumps({name: [asdict(stage) for stage in found] for name, found in plans.items()}, indent=1))
+        typer.echo(json.dumps(as_record(plans), indent=1))
     else:
         for name, found in plans.items():
-            _show(name, found, console)
+            show(name, found, common.output())
     raise typer.Exit(2 if any(stage.to_do for found in plans.values() for stage in found) else 0)
 
 
-def _plan(pipeline: Pipeline, settings: Settings) -> list[StagePlan]:
+def _plan(pipeline: Pipeline, settings: Settings, batches: list[str]) -> list[StagePlan]:
+    from ml_platform.cli import common
+    from ml_platform.cli.batches import landed_batches, selected
     from ml_platform.stages import stages_of
     from ml_platform.stages.opening import chain_of
     from ml_platform.stages.plan import make_plan
 
+    wanted = selected(batches, pipeline, partial(landed_batches, pipeline, common.open_landing(settings)))
     chain = chain_of(stages_of(pipeline), settings)
     chain.planning = True
-    return make_plan(chain)
+    return make_plan(chain, wanted)
 
 
-def _show(name: str, found: list[StagePlan], console: Console) -> None:
+def as_record(plans: dict[str, list[StagePlan]]) -> dict[str, Any]:
+    """What `--json` prints. Its fields are those of `StagePlan` and `Cause`, where they are described."""
+    from ml_platform.stages.cost import total
+    from ml_platform.stages.plan import SCHEMA
+
+    return {
+        "schema": SCHEMA,
+        "pipelines": [
+            {
+                "name": name,
+                "to_do": any(stage.to_do for stage in found),
+                "stages": [stage.to_dict() for stage in found],
+                "cost": total(stage.cost for stage in found).to_dict(),
+                "at_most": total(stage.at_most for stage in found).to_dict(),
+                "cost_unknown": _unknown(found),
+            }
+            for name, found in plans.items()
+        ],
+    }
+
+
+def _unknown(found: Sequence[StagePlan]) -> list[str]:
+    return [stage.name for stage in found if stage.at_most is None]
+
+
+# For people
+
+
+def show(name: str, found: list[StagePlan], console: Console) -> None:
+    """Print a pipeline's plan: a table of counts, the reasons, and what it costs."""
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=name, title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column("Stage")
-    for word in ("fresh", "known", "will run", "may run", "rejected", "waiting", "seconds"):
+    table.add_column("Stage", no_wrap=True)
+    counts = {
+        "fresh": [len(stage.fresh) for stage in found],
+        "from history": [len(stage.known) for stage in found],
+        "stale": [len(stage.stale) for stage in found],
+        "never built": [len(stage.missing) for stage in found],
+        "may run": [len(stage.may) for stage in found],
+        "rejected": [len(stage.rejected) for stage in found],
+        "waiting": [len(stage.waiting) for stage in found],
+    }
+    shown = {word: column for word, column in counts.items() if any(column) or word == "fresh"}
+    for word in (*shown, "takes"):
         table.add_column(word, justify="right")
-    table.add_column("why")
-    for stage in found:
-        counts = (stage.fresh, stage.known, stage.stale, stage.may, stage.rejected, stage.waiting)
-        cells = [str(len(part)) if part else "-" for part in counts]
-        seconds = "-" if not stage.stale else "?" if stage.seconds is None else f"{stage.seconds:.1f}"
-        table.add_row(stage.name, *cells, seconds, escape(_why(stage)))
+    for row, stage in enumerate(found):
+        table.add_row(
+            stage.name, *(str(column[row]) if column[row] else "-" for column in shown.values()), _takes(stage)
+        )
     console.print(table)
-    if not any(stage.to_do for stage in found):
-        console.print("Nothing to do.")
+    told: set[str] = set()
+    reasons = [(stage.name, text) for stage in found for text in _why(stage, told)]
+    if reasons:
+        console.print("\n[bold]Why[/bold]")
+        why = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        why.add_column(no_wrap=True)
+        why.add_column(overflow="fold")
+        before = ""
+        for stage_name, text in reasons:
+            why.add_row("" if stage_name == before else stage_name, escape(text))
+            before = stage_name
+        console.print(why)
+    console.print(f"\n{_cost(found)}" if any(stage.to_do for stage in found) else "Nothing to do.")
 
 
-def _why(stage: StagePlan) -> str:
-    causes = [
-        f"{cause} ({count})" if count > 1 else cause for cause, count in list(stage.causes.items())[:SHOWN_CAUSES]
+def _takes(stage: StagePlan) -> str:
+    from ml_platform.stages.cost import duration
+
+    if not (stage.build or stage.may):
+        return "-"
+    if stage.cost is None or stage.at_most is None:
+        return "?"
+    return duration(stage.cost.seconds) if stage.build else f"up to {duration(stage.at_most.seconds)}"
+
+
+def _why(stage: StagePlan, told: set[str]) -> list[str]:
+    """The reasons, a line each. What is behind a stage that may run, or that waits, is told of the first such stage."""
+    lines = limited([said(cause) for cause in stage.causes], CAUSES)
+    if stage.may:
+        roots = "; ".join(limited([str(cause) for cause in stage.roots], ROOTS))
+        lines.append(f"may run: waits for {', '.join(stage.waits_for)}{'' if roots in told else f' ({roots})'}")
+        told.add(roots)
+    lines += _grouped({batch: _gate(stage, batch) for batch in stage.rejected}, "rejected")
+    lines += _grouped({batch: reason for batch, reason in stage.waiting.items() if reason not in told}, "waiting")
+    told.update(stage.waiting.values())
+    return lines
+
+
+def said(cause: Cause) -> str:
+    """A cause, and how many artifacts are stale by it where that is not plain."""
+    return f"{cause.text} ({cause.count})" if cause.count > max(1, len(cause.batches)) else cause.text
+
+
+def limited(lines: Sequence[str], count: int) -> list[str]:
+    """Some lines, and how many more there are."""
+    more = len(lines) - count
+    return [*lines[:count], f"and {more} more"] if more > 0 else list(lines)
+
+
+def _gate(stage: StagePlan, batch: str) -> str:
+    refusal = stage.rejected[batch]
+    return f"{', '.join(refusal.gates)}: {refusal.reason}" if refusal.gates else refusal.reason
+
+
+def _grouped(reasons: dict[str, str], word: str) -> list[str]:
+    """Lines for batches that are rejected or wait: one for each reason, of the first few."""
+    from ml_platform.stages.why import few
+
+    by_reason: dict[str, list[str]] = {}
+    for batch, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(batch)
+    lines = [
+        f"{word}{f' {few(batches)}' if batches != [''] else ''}: {reason}" for reason, batches in by_reason.items()
     ]
-    if more := len(stage.causes) - SHOWN_CAUSES:
-        causes += [f"and {more} more"] if more > 0 else []
-    reasons = list(dict.fromkeys([*stage.rejected.values(), *stage.waiting.values()]))[:2]
-    return "; ".join([*causes, *reasons])
+    return limited(lines, ROOTS)
 
 
-def explain(
-    name: Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline.")],
-    stage: Annotated[str, typer.Argument(metavar="STAGE", help="One of its stages, such as features.")],
-) -> None:
-    """Show what went into a stage's code version: edit any of it, and its artifacts are stale."""
-    from rich.markup import escape
+def _cost(found: Sequence[StagePlan]) -> str:
+    """Such as "About 45 s, at most 3 min 10 s, 0 GPU-hours."."""
+    from ml_platform.stages.cost import duration, total
 
-    from ml_platform.cli import common
-    from ml_platform.discovery import pipeline_named
-    from ml_platform.errors import DeclarationError
-    from ml_platform.stages import stages_of
-
-    stages = stages_of(pipeline_named(common.load_settings(), name))
-    if stage not in stages:
-        raise DeclarationError("There is no such stage.", where=name, got=stage, fix=f"one of {', '.join(stages)}")
-    version = stages[stage].version
-    console = common.output()
-    console.print(f"[bold]{name}/{stage}[/bold]  code version {version.value}")
-    for title, values in (
-        ("modules", version.modules),
-        ("libraries", version.libraries),
-        ("parameters", version.params),
-    ):
-        console.print(f"[bold]{title}[/bold]" if values else f"[bold]{title}[/bold]  none")
-        for key, value in values.items():
-            console.print(f"  {key}  {escape(str(value))}", soft_wrap=True)
+    least, most = (total(costs) for costs in ([s.cost for s in found], [s.at_most for s in found]))
+    words = [f"About {duration(least.seconds)}"]
+    if any(stage.may for stage in found):
+        words.append(f"at most {duration(most.seconds)}")
+    hours = [f"{least.gpu_hours:.3g}", *([f"{most.gpu_hours:.3g}"] if most.gpu_hours > least.gpu_hours else [])]
+    words.append(f"{' to '.join(hours)} GPU-hours")
+    unknown = _unknown(found)
+    return ", ".join(words) + (f". Not counted, for want of history: {', '.join(unknown)}." if unknown else ".")

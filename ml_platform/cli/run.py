@@ -79,7 +79,7 @@ def run(
 def _plan(pipeline: Pipeline, settings: Settings, request: Request) -> bool:
     """Show what a run would do. Returns whether that is nothing."""
     from ml_platform.cli import common
-    from ml_platform.cli.plan import _show as show_plan
+    from ml_platform.cli.plan import show as show_plan
     from ml_platform.stages.run import plan_pipeline
 
     found = plan_pipeline(pipeline, settings, request)

@@ -10,7 +10,7 @@ import contextlib
 import datetime as dt
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,19 @@ class EventIndex:
         tags: Mapping[str, str] = event["dagster_event"]["event_specific_data"]["materialization"]["tags"]
         return tags
 
+    def tags_of(self, key: Sequence[str], event_type: str, ids: Collection[int]) -> dict[int, Mapping[str, str]]:
+        """See `published.Events`."""
+        rows = self._rows(
+            f"""SELECT id, coalesce(json_extract(event, '{_DATA}.materialization.tags'),
+                                    json_extract(event, '{_DATA}.asset_observation.tags'), '{{}}')
+                FROM event_logs WHERE asset_key = :key AND dagster_event_type = :type
+                AND id IN (SELECT value FROM json_each(:ids))""",
+            key,
+            type=event_type,
+            ids=json.dumps(list(ids)),
+        )
+        return {id_: json.loads(tags) for id_, tags in rows}
+
     def _rows(self, query: str, key: Sequence[str], **values: str) -> list[tuple[Any, ...]]:
         if not self._path.exists():
             return []
@@ -79,6 +92,7 @@ class EventIndex:
             return db.execute(query, {"key": name, "since": _wiped(db, name), **values}).fetchall()
 
 
+_DATA = "$.dagster_event.event_specific_data"
 _SINCE = "AND timestamp > :since"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,10 @@ class Features(Stage):
     @property
     def upstream(self) -> tuple[str, ...]:
         return ("validated_batch", *(reference.name for reference in self.pipeline.references))
+
+    @property
+    def lookback(self) -> int:
+        return self.pipeline.features.lookback
 
     def code(self) -> CodeVersion:
         declared = self.pipeline.features
@@ -175,8 +180,8 @@ def parts(manifest: Manifest) -> list[ArtifactFile]:
 
 def earlier(accepted: Sequence[str], batch: str, count: int) -> list[str]:
     """The `count` accepted batches before `batch`, nearest first. `accepted` is in name order."""
-    before = [name for name in accepted if name < batch]
-    return before[-count:][::-1] if count else []
+    at = bisect_left(accepted, batch)
+    return list(accepted[max(0, at - count) : at])[::-1]
 
 
 def _looked_back(work: Work) -> list[str]:

@@ -5,22 +5,33 @@ A stage whose input will be built anew may run: if the input comes out equal, it
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from ml_platform.stages.chain import Chain, State, Status
-from ml_platform.stages.execute import CODE_FILE
+from ml_platform.stages.cost import Cost, cost_of
 from ml_platform.stages.stage import UNPARTITIONED
-from ml_platform.store.manifest import Manifest
-from ml_platform.versions.code import CodeVersion
+from ml_platform.stages.why import History, Why
+from ml_platform.versions.cause import Cause
 
 if TYPE_CHECKING:
     from ml_platform.stages.stage import Stage
+    from ml_platform.store.manifest import Manifest
 
-NEVER_BUILT = "never built"
+SCHEMA = 1
+"""Of the JSON that `plan --json` prints. Raise it when a field changes its meaning or goes."""
+SAMPLED = 50
+"""Earlier artifacts from which is told what one more costs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why a gate rejected an artifact: the checks that failed, and its own words."""
+
+    gates: tuple[str, ...]
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,97 +40,176 @@ class StagePlan:
 
     Args:
         name: the stage.
+        partitioned: whether it has one artifact a batch.
         fresh: nothing to do.
-        known: built before: published again, without running.
-        stale: will be built.
+        known: in history: published again, without running.
+        stale: will be built anew: the code or an input changed.
+        missing: will be built for the first time.
         may: will be built unless an input that is built anew comes out equal.
-        rejected: refused by a gate, with the reason.
+        rejected: refused by a gate; nothing is to be done but other data or a waiver.
         waiting: cannot be built, with the reason.
-        causes: why artifacts are stale, each with the number of artifacts.
-        seconds: what building the stale ones takes, by earlier artifacts' time; None where there is no history.
+        causes: why artifacts are stale or missing; of those that may be built, what is known already.
+        waits_for: the stages next above on which those wait that may be built.
+        roots: why these will be built: the first causes, each with the stage that it makes stale.
+        each: what one artifact costs, by earlier ones; None where there is no history.
     """
 
     name: str
+    partitioned: bool = False
     fresh: Sequence[str] = ()
     known: Sequence[str] = ()
     stale: Sequence[str] = ()
+    missing: Sequence[str] = ()
     may: Sequence[str] = ()
-    rejected: Mapping[str, str] = field(default_factory=dict)
+    rejected: Mapping[str, Refusal] = field(default_factory=dict)
     waiting: Mapping[str, str] = field(default_factory=dict)
-    causes: Mapping[str, int] = field(default_factory=dict)
-    seconds: float | None = None
+    causes: Sequence[Cause] = ()
+    waits_for: Sequence[str] = ()
+    roots: Sequence[Cause] = ()
+    each: Cost | None = None
+
+    @property
+    def build(self) -> tuple[str, ...]:
+        """What will certainly be built."""
+        return (*self.stale, *self.missing)
 
     @property
     def to_do(self) -> bool:
         """Whether a run would do anything here."""
-        return bool(self.known or self.stale or self.may)
+        return bool(self.known or self.build or self.may)
+
+    @property
+    def cost(self) -> Cost | None:
+        """What building all that must be costs; None where it is not known."""
+        return Cost() if not self.build else self.each and self.each * len(self.build)
+
+    @property
+    def at_most(self) -> Cost | None:
+        """What it costs where everything runs that may."""
+        return Cost() if not (self.build or self.may) else self.each and self.each * len([*self.build, *self.may])
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "name": self.name,
+            "partitioned": self.partitioned,
+            **{word: list(getattr(self, word)) for word in ("fresh", "known", "stale", "missing", "may")},
+            "rejected": [
+                {"batch": batch, "gates": list(refusal.gates), "reason": refusal.reason}
+                for batch, refusal in self.rejected.items()
+            ],
+            "waiting": [{"batch": batch, "reason": reason} for batch, reason in self.waiting.items()],
+            "causes": [cause.to_dict() for cause in self.causes],
+            "waits_for": list(self.waits_for),
+            "roots": [cause.to_dict() for cause in self.roots],
+            "cost": self.cost and self.cost.to_dict(),
+            "at_most": self.at_most and self.at_most.to_dict(),
+        }
 
 
-def make_plan(chain: Chain) -> list[StagePlan]:
-    """What a run over everything that has landed would do, stage by stage. Changes nothing and builds nothing.
+def make_plan(chain: Chain, batches: Iterable[str] | None = None, *, forced: Collection[str] = ()) -> list[StagePlan]:
+    """What a run would do, stage by stage. Changes nothing and builds nothing.
 
     Args:
         chain: with `planning` set.
+        batches: which batches the run is for; None for all that there are.
+        forced: stages that are built anew whatever there is.
     """
     assert chain.planning
-    plans: dict[str, StagePlan] = {}
+    planner = _Planner(chain, None if batches is None else sorted(batches), forced)
     for stage in chain.stages.values():
-        plans[stage.name] = _plan_stage(chain, stage, plans)
-    return list(plans.values())
+        planner.add(stage)
+    return list(planner.plans.values())
 
 
-def _plan_stage(chain: Chain, stage: Stage, plans: Mapping[str, StagePlan]) -> StagePlan:
-    statuses = chain.statuses(stage.name)
-    pending = {batch for name in stage.upstream for batch in (*plans[name].stale, *plans[name].may)}
-    groups: dict[State | str, list[str]] = {}
-    for batch, status in statuses.items():
-        # A batch waits for its own inputs; an unpartitioned stage for any, and a batch for an unpartitioned one too.
-        waits = status.state is State.BLOCKED and (
-            batch in pending or (bool(pending) and UNPARTITIONED in {batch, *pending})
+class _Planner:
+    """Makes a plan stage by stage, in the order of the chain."""
+
+    def __init__(self, chain: Chain, batches: Sequence[str] | None, forced: Collection[str]) -> None:
+        self.chain, self.batches, self.forced = chain, batches, forced
+        self.history = History(chain)
+        self.why = Why(chain, self.history)
+        self.plans: dict[str, StagePlan] = {}
+
+    def add(self, stage: Stage) -> None:
+        """Plan one more stage."""
+        statuses = self.chain.statuses(stage.name, self.batches if stage.partitioned else None)
+        above = [self.plans[name] for name in stage.upstream]
+        waits_for = [plan for plan in above if plan.build or plan.may]
+        groups = self._groups(stage, statuses, {batch for plan in waits_for for batch in (*plan.build, *plan.may)})
+        build = {batch: statuses[batch] for batch in groups.get(State.STALE, ())}
+        before = self.history.replaced(stage.name, build) if build else {}
+        told = self.history.told(stage.name) if build else set()
+        never = dict.fromkeys(batch for batch in build if batch not in before and batch not in told)
+        may = groups.get("may", [])
+        again: list[str] = []
+        if stage.name in self.forced:
+            again = sorted(b for state in (State.FRESH, State.KNOWN, State.REJECTED) for b in groups.pop(state, ()))
+        causes = self.why.causes(stage, build, before) if build else []
+        if may:
+            own = self.why.code_alone(stage, may)
+            causes = [*causes, *(cause for cause in own if cause not in causes)]
+        if again:
+            causes = [*causes, Cause(kind="artifact", text="asked for", name=stage.name, count=len(again))]
+        self.plans[stage.name] = StagePlan(
+            name=stage.name,
+            partitioned=stage.partitioned,
+            fresh=groups.get(State.FRESH, []),
+            known=groups.get(State.KNOWN, []),
+            stale=[*again, *(batch for batch in build if batch not in never)],
+            missing=list(never),
+            may=may,
+            rejected={batch: _refusal(statuses[batch]) for batch in groups.get(State.REJECTED, ())},
+            waiting={batch: statuses[batch].reason for batch in groups.get(State.BLOCKED, ())},
+            causes=causes,
+            waits_for=[plan.name for plan in waits_for] if may else [],
+            roots=_roots(waits_for) if may else [],
+            each=cost_of([*before.values()] or self.history.sample(stage.name, SAMPLED))
+            if build or may or again
+            else None,
         )
-        groups.setdefault("may" if waits else status.state, []).append(batch)
-    stale = groups.get(State.STALE, [])
-    history = _latest(chain, stage.name) if stale else {}
-    causes = [cause for batch in stale for cause in _causes(chain, stage, statuses[batch], history.get(batch))]
-    return StagePlan(
-        name=stage.name,
-        fresh=groups.get(State.FRESH, []),
-        known=groups.get(State.KNOWN, []),
-        stale=stale,
-        may=groups.get("may", []),
-        rejected={batch: statuses[batch].reason for batch in groups.get(State.REJECTED, [])},
-        waiting={batch: statuses[batch].reason for batch in groups.get(State.BLOCKED, [])},
-        causes=dict(Counter(causes)),
-        seconds=_estimate(history.values(), len(stale)),
-    )
+
+    def _groups(
+        self, stage: Stage, statuses: Mapping[str, Status], pending: set[str]
+    ) -> dict[State | str, Sequence[str]]:
+        """Batches by state, "may" for those that wait for `pending` ones of the stages above."""
+        window = _Window(stage, statuses, pending)
+        groups: dict[State | str, list[str]] = {}
+        for batch, status in statuses.items():
+            if status.state is State.BLOCKED:
+                # A batch waits for its own inputs, an unpartitioned stage for any, a batch for an unpartitioned one.
+                waits = batch in pending or (bool(pending) and UNPARTITIONED in {batch, *pending})
+            else:
+                waits = window.waits(batch)
+            groups.setdefault("may" if waits else status.state, []).append(batch)
+        return dict(groups)
 
 
-def _latest(chain: Chain, name: str) -> dict[str, Manifest]:
-    """The newest artifact of each batch."""
-    return {manifest.batch: manifest for manifest in chain.store.artifacts(chain.pipeline.name, name)}
+class _Window:
+    """The earlier batches that a stage looks back on: when one of them is built anew, so may be what looks on it."""
+
+    def __init__(self, stage: Stage, statuses: Mapping[str, Status], pending: set[str]) -> None:
+        self._reach = stage.lookback if stage.partitioned else 0
+        self._pending = pending
+        ready = {batch for batch, status in statuses.items() if status.state is not State.BLOCKED}
+        self._names = sorted(ready | pending) if self._reach and pending else []
+
+    def waits(self, batch: str) -> bool:
+        """Whether one of the batches before is pending, so that what the inputs are is not known yet."""
+        at = bisect_left(self._names, batch)
+        return not self._pending.isdisjoint(self._names[max(0, at - self._reach) : at])
 
 
-def _causes(chain: Chain, stage: Stage, status: Status, before: Manifest | None) -> list[str]:
-    """Why an artifact must be built: what differs from the newest one of its batch."""
-    assert status.work is not None
-    if before is None:
-        return [NEVER_BUILT]
-    causes: list[str] = []
-    if before.code_version != stage.version.value:
-        causes += map(str, stage.version.diff(CodeVersion.from_dict(_code_record(chain, before))))
-    now, then = status.work.inputs, before.inputs
-    for name in sorted({*now, *then}):
-        if now.get(name) != then.get(name):
-            what = "is new" if name not in then else "is gone" if name not in now else "changed"
-            causes.append(f"input {name.partition('/')[0]} {what}")
-    return list(dict.fromkeys(causes)) or ["its artifact is damaged or was removed"]
+def _roots(above: Iterable[StagePlan]) -> list[Cause]:
+    found: dict[Cause, Cause] = {}
+    for plan in above:
+        for cause in (*plan.roots, *(replace(cause, stage=plan.name) for cause in plan.causes)):
+            found.setdefault(cause, cause)
+    return list(found)
 
 
-def _code_record(chain: Chain, manifest: Manifest) -> Mapping[str, object]:
-    record: Mapping[str, object] = json.loads(chain.store.read_bytes(manifest.file(CODE_FILE)))
-    return record
-
-
-def _estimate(history: Iterable[Manifest], count: int) -> float | None:
-    seconds = [manifest.seconds for manifest in history]
-    return round(sum(seconds) / len(seconds) * count, 1) if seconds else None
+def _refusal(status: Status) -> Refusal:
+    manifest: Manifest | None = status.manifest
+    checks = manifest.facts.get("checks", ()) if manifest else ()
+    gates = tuple(check["name"] for check in checks if not check["passed"] and not check.get("warn"))
+    return Refusal(gates=gates, reason=status.reason)

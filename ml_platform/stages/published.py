@@ -7,7 +7,7 @@ pinned, and only this module and `event_index.py` read its internals.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ml_platform.stages.stage import UNPARTITIONED
@@ -37,6 +37,9 @@ class Events(Protocol):
 
     def latest_ids(self, key: Sequence[str], event_type: str) -> Mapping[str, int]:
         """Id of the latest event of that type, by partition ("" for none); a later event has a greater id."""
+
+    def tags_of(self, key: Sequence[str], event_type: str, ids: Collection[int]) -> Mapping[int, Mapping[str, str]]:
+        """All tags of some events of that type, by id. Reads each event: for what somebody asks about, not for all."""
 
 
 class InstanceEvents:
@@ -71,6 +74,18 @@ class InstanceEvents:
         filter_ = EventRecordsFilter(event_type=kind, asset_key=AssetKey(key))
         records = storage.get_event_records(filter_, limit=1)
         return {UNPARTITIONED: records[0].storage_id} if records else {}
+
+    def tags_of(self, key: Sequence[str], event_type: str, ids: Collection[int]) -> Mapping[int, Mapping[str, str]]:
+        """See `Events`."""
+        from dagster import AssetKey, DagsterEventType, EventRecordsFilter
+
+        filter_ = EventRecordsFilter(DagsterEventType(event_type), asset_key=AssetKey(key), storage_ids=list(ids))
+        found: dict[int, Mapping[str, str]] = {}
+        for record in self.instance.event_log_storage.get_event_records(filter_) if ids else ():
+            entry = record.event_log_entry
+            event = entry.asset_materialization or entry.asset_observation
+            found[record.storage_id] = (event.tags or {}) if event else {}
+        return found
 
 
 class Published:
@@ -113,12 +128,19 @@ class Published:
             self._rejections[stage] = told
         return self._rejections[stage]
 
-    def tags(self, stage: str, tag: str, event_type: str = MATERIALIZATION) -> Mapping[str, str]:
-        """A tag of the latest materialization (or observation) by batch; key "" for an unpartitioned asset."""
-        found = self._events.latest_tag(self._path(stage), event_type, tag)
-        if not found and event_type == MATERIALIZATION:
-            whole = self._events.latest_tags(self._path(stage)).get(tag)
-            return {} if whole is None else {UNPARTITIONED: whole}
+    def tags(self, stage: str, batches: Iterable[str]) -> dict[str, Mapping[str, str]]:
+        """All tags of what was last said of some batches ("" for an unpartitioned asset): published, or rejected since.
+
+        Those of which nothing was ever said are left out.
+        """
+        path, wanted = self._path(stage), set(batches)
+        found: dict[str, Mapping[str, str]] = {}
+        for kind in (MATERIALIZATION, OBSERVATION):
+            ids = {batch: id_ for batch, id_ in self._events.latest_ids(path, kind).items() if batch in wanted}
+            if kind == OBSERVATION:
+                ids = {batch: id_ for batch, id_ in ids.items() if batch in self.rejections(stage)}
+            tags = self._events.tags_of(path, kind, ids.values())
+            found |= {batch: tags[id_] for batch, id_ in ids.items() if id_ in tags}
         return found
 
     def fingerprint(self, stage: str) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from ml_platform.stages import stages_of
 from ml_platform.stages.chain import Chain, State, Status
 from ml_platform.stages.opening import chain_of
 from ml_platform.stages.outcome import problems_of, stages_done, summarize
-from ml_platform.stages.stage import UNPARTITIONED
 from ml_platform.stages.summary import Progress, RunSummary, StageSummary
 
 if TYPE_CHECKING:
@@ -198,20 +197,6 @@ def plan_pipeline(pipeline: Pipeline, settings: Settings, request: Request = EVE
 
     chain = chain_of(_stages(pipeline, request), settings)
     chain.planning = True
-    return [_asked(stage, request) for stage in make_plan(chain) if not request.select or stage.name in request.select]
-
-
-def _asked(plan: StagePlan, request: Request) -> StagePlan:
-    """The part of a stage's plan that a request asks for."""
-    wanted = None if request.batches is None else {*request.batches, UNPARTITIONED}
-
-    def asked(batches: Iterable[str]) -> list[str]:
-        return [batch for batch in batches if wanted is None or batch in wanted]
-
-    plan = replace(
-        plan, fresh=asked(plan.fresh), known=asked(plan.known), stale=asked(plan.stale), may=asked(plan.may)
-    )
-    if not request.force:
-        return plan
-    forced = sorted({*plan.fresh, *plan.known, *plan.stale, *asked(plan.rejected)})
-    return replace(plan, fresh=[], known=[], stale=forced, rejected={})
+    forced = (request.select or chain.stages) if request.force else ()
+    plans = make_plan(chain, request.batches, forced=forced)
+    return [plan for plan in plans if not request.select or plan.name in request.select]

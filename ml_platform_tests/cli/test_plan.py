@@ -24,17 +24,29 @@ def test_a_plan_of_nothing_ends_with_nought(command: Command, home: Path) -> Non
 
 def test_a_plan_for_programs_is_json(command: Command, home: Path) -> None:
     command("land", "tiny")
-    stages = json.loads(command("plan", "tiny", "--json").out)["tiny"]
+    record = json.loads(command("plan", "tiny", "--json").out)
+    (pipeline,) = record["pipelines"]
+    stages = pipeline["stages"]
+    assert (record["schema"], pipeline["name"], pipeline["to_do"]) == (1, "tiny", True)
     assert [stage["name"] for stage in stages][:3] == ["raw_batch", "validated_batch", "features"]
-    assert len(stages[0]["stale"]) == 6
+    assert len(stages[0]["missing"]) == 6
+    assert stages[0]["causes"][0]["text"] == "never built"
+    assert stages[1]["waits_for"] == ["raw_batch"]
+    assert "raw_batch" in pipeline["cost_unknown"], "nothing was ever built, so nobody knows how long it takes"
 
 
 def test_explain_names_the_teams_own_module(command: Command, home: Path) -> None:
     answer = command("explain", "tiny", "features")
     assert answer.code == 0
-    assert "ml_platform_tests.tiny_pipeline.features" in answer.out
+    assert "ml_platform_tests/tiny_pipeline/features.py" in answer.out
+    assert "function build" not in answer.out
     assert "pyspark" in answer.out
     assert "lookback" in answer.out
+
+
+def test_explain_goes_down_to_the_functions(command: Command, home: Path) -> None:
+    answer = command("explain", "tiny", "features", "--functions")
+    assert "function build" in answer.out
 
 
 def test_explain_refuses_a_stage_that_there_is_not(command: Command, home: Path) -> None:

@@ -23,7 +23,12 @@ def _log(instance: dg.DagsterInstance, version: str, partition: str | None, *, o
 def _same(instance: dg.DagsterInstance, home: Path) -> dict[str, str]:
     files, asked = EventIndex(home), InstanceEvents(instance)
     for type_ in (MATERIALIZATION, OBSERVATION):
-        assert files.latest_ids(KEY, type_) == asked.latest_ids(KEY, type_)
+        ids = files.latest_ids(KEY, type_)
+        assert ids == asked.latest_ids(KEY, type_)
+        tags = files.tags_of(KEY, type_, ids.values())
+        assert tags == asked.tags_of(KEY, type_, ids.values())
+        assert tags.keys() == set(ids.values())
+        assert all("ml_platform/fingerprint" in each for each in tags.values())
         assert files.latest_tag(KEY, type_, DATA_VERSION_TAG) == asked.latest_tag(KEY, type_, DATA_VERSION_TAG)
     assert dict(files.latest_tags(KEY)) == dict(asked.latest_tags(KEY))
     return files.latest_tag(KEY, MATERIALIZATION, DATA_VERSION_TAG)

@@ -11,8 +11,10 @@ from ml_platform.pipeline import Pipeline
 from ml_platform.settings import Settings
 from ml_platform.stages import stages_of
 from ml_platform.stages.opening import chain_of, landing_of
-from ml_platform.stages.plan import NEVER_BUILT, StagePlan, make_plan
+from ml_platform.stages.cost import Cost
+from ml_platform.stages.plan import StagePlan, make_plan
 from ml_platform.stages.summary import RunSummary
+from ml_platform.stages.why import NEVER_BUILT
 from ml_platform_tests.conftest import fresh_settings, land_samples
 from ml_platform_tests.stages.conftest import BATCH_STAGES, LOTS, WHOLE_STAGES
 from ml_platform_tests.tiny_pipeline.data import readings
@@ -28,8 +30,8 @@ def plan(pipeline: Pipeline, settings: Settings) -> dict[str, StagePlan]:
 def test_of_a_fresh_home_everything_may_run(settings: Settings, tiny: Pipeline) -> None:
     land_samples(tiny, landing_of(settings))
     found = plan(tiny, settings)
-    assert found["raw_batch"].stale == LOTS
-    assert found["raw_batch"].causes == {NEVER_BUILT: 6}
+    assert found["raw_batch"].missing == LOTS
+    assert [(str(cause), cause.count) for cause in found["raw_batch"].causes] == [(NEVER_BUILT, 6)]
     assert found["validated_batch"].may == LOTS
     assert found["features"].may == LOTS
     assert all(found[stage].may == [""] for stage in WHOLE_STAGES)
@@ -44,9 +46,18 @@ def test_after_a_run_nothing_is_to_do(home: Settings, cold: RunSummary, tiny: Pi
 def test_a_parameter_is_named_with_both_values(home: Settings, cold: RunSummary, tiny: Pipeline) -> None:
     longer = replace(tiny, recipe=replace(tiny.recipe, epochs=13))
     found = plan(longer, home)
-    assert found["trained_model"].causes == {"parameter recipe.epochs: 12 -> 13": 1}
-    assert found["trained_model"].seconds is not None
+    (cause,) = found["trained_model"].causes
+    assert str(cause) == "parameter recipe.epochs: 12 -> 13"
+    assert (cause.kind, cause.name, cause.before, cause.now) == ("parameter", "recipe.epochs", 12, 13)
+    assert found["trained_model"].cost is not None
+    assert found["trained_model"].cost.seconds > 0
+    assert found["trained_model"].cost.gpu_hours == 0
     assert found["evaluation"].may == [""]
+    assert found["evaluation"].waits_for == ["trained_model"]
+    assert [str(root) for root in found["evaluation"].roots] == ["trained_model: parameter recipe.epochs: 12 -> 13"]
+    assert found["evaluation"].cost == Cost()
+    assert found["evaluation"].at_most is not None
+    assert found["evaluation"].at_most.seconds > 0
     assert found["registered_model"].may == [""]
     assert [stage for stage in (*BATCH_STAGES, "training_set", "baseline") if found[stage].to_do] == []
 
@@ -59,10 +70,14 @@ def test_a_batch_that_landed_again_is_followed_down(home: Settings, cold: RunSum
     finally:
         landing.put(tiny, "readings", "lot-02", readings(1), "csv")
     assert found["raw_batch"].stale == ["lot-02"]
-    assert found["raw_batch"].causes == {"input landing changed": 1}
+    said = "readings/lot-02.csv landed again with other content"
+    assert list(map(str, found["raw_batch"].causes)) == [said]
     assert found["validated_batch"].may == ["lot-02"]
-    assert "lot-02" in found["features"].may
+    assert found["features"].may == ["lot-02", "lot-03"], "its own, and those that look back on it"
+    assert found["features"].stale == []
     assert found["training_set"].may == [""]
+    assert found["registered_model"].waits_for == ["trained_model", "evaluation"]
+    assert [str(root) for root in found["registered_model"].roots] == [f"raw_batch: {said}"]
 
 
 def test_a_colleagues_results_are_known(
