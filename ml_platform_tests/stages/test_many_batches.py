@@ -138,7 +138,7 @@ class Place:
 
 
 def to_do(plan: Mapping[str, StagePlan]) -> dict[str, list[str]]:
-    return {name: sorted([*stage.stale, *stage.may]) for name, stage in plan.items() if stage.to_do}
+    return {name: sorted([*stage.build, *stage.may]) for name, stage in plan.items() if stage.to_do}
 
 
 @pytest.mark.parametrize(
