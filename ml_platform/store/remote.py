@@ -22,6 +22,8 @@ from ml_platform.store.filesystem import StorageOptions, open_filesystem, tellin
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 _THREADS = 16
+_PAGE = 1000  # what a listing gives in one request
+_FOLDERS = 256
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
 _STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "mtime", "last_modified", "LastModified", "created")
 
@@ -56,16 +58,37 @@ class RemoteBackend:
             return {path: data for path, data in _each(read, paths) if data is not None}
 
     def stamps(self, paths: Sequence[str]) -> dict[str, Stamp]:
+        """One request a path, or a listing of the folders where that takes fewer."""
+
         def look(path: str) -> Stamp | None:
             try:
-                info = fs.info(self._at(path))
+                return _stamp(fs.info(self._at(path)))
             except FileNotFoundError:
                 return None
-            return _stamp(info)
 
         with telling("The store cannot be read.", self.url):
             fs = self._fs
+            if len(paths) >= self.stamps_from and (folders := self._worth_listing(paths)):
+                listed: dict[str, Stamp] = {}
+                for _, found in _each(self.scan, folders):
+                    listed.update(found)
+                return {path: listed[path] for path in paths if path in listed}
             return {path: stamp for path, stamp in _each(look, paths) if stamp is not None}
+
+    def _worth_listing(self, paths: Sequence[str]) -> list[str]:
+        """The folders to list to find all paths in less time than by a request each; none if that is the quickest.
+
+        Paths are `.../<2 hex>/<name>`, spread evenly: from what one such folder holds follows what all hold. Times are
+        counted in rounds of requests, of which `_THREADS` go at once.
+        """
+        folders = sorted({path.rpartition("/")[0] for path in paths})
+        above = sorted({folder.rpartition("/")[0] for folder in folders})
+        in_one = len(self.scan(folders[0]))
+        pages = len(folders) * (1 + in_one // _PAGE) / _THREADS
+        pages_above = len(above) * (1 + _FOLDERS * in_one // _PAGE)  # the pages of one listing follow each other
+        if len(paths) / _THREADS <= min(pages, pages_above):
+            return []
+        return above if pages_above <= pages else folders
 
     def digests(self, paths: Sequence[str]) -> dict[str, str]:
         def read(path: str) -> str | None:
