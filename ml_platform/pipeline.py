@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from ml_platform import declared
 from ml_platform.automation.declaration import Automation, NewData, Reconcile, Retrain
@@ -17,6 +17,7 @@ from ml_platform.batches import DailyBatches, NamedBatches, Split
 from ml_platform.errors import DeclarationError
 from ml_platform.feeds import Complete, Format, Reference, Source
 from ml_platform.naming import check_named, module_path, texts_of
+from ml_platform.recipe import Recipe, WarmStart
 from ml_platform.versions.imports import closure
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Source",
     "Split",
     "Task",
+    "WarmStart",
 ]
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -87,71 +89,6 @@ class Features:
     def columns(self) -> tuple[str, ...]:
         """What the model reads: numeric features, then categorical ones, in declared order."""
         return (*self.numeric, *self.categorical)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A model, its loss and its hyperparameters. The same training set, recipe and topology give the same bytes.
-
-    Args:
-        model: "module:function" with the signature `(inputs, **hyperparameters) -> torch.nn.Module`; see
-            `ml_platform.training.model_inputs.ModelInputs`. The module's forward takes `(numeric, categorical)`:
-            float32 of shape (rows, inputs.numeric_width) and int64 of shape (rows, len(inputs.cardinalities)), and
-            returns float32 logits of shape (rows, inputs.outputs).
-        hyperparameters: keyword arguments of the model.
-        loss: "module:function" of `(logits, target) -> scalar`, or None for the task's usual one.
-        optimizer: a class of `torch.optim`.
-        optimizer_options: its further keyword arguments.
-        learning_rate: peak rate; it warms up linearly over `warmup` of the steps, then falls on a cosine to nothing.
-        epochs: passes over the training rows.
-        batch_size: rows an optimizer step, over all processes together.
-        warmup: share of the steps, 0 to 1.
-        processes: how many ranks train together. Part of the topology, so of the model's fingerprint.
-        threads: of each process, on a CPU. Part of the topology too: sums of floats depend on it.
-        memory_mib: MiB up to which a process keeps its rows in memory; larger data is streamed, in another order, so
-            it is part of the fingerprint.
-        seed: of every random number.
-    """
-
-    model: str
-    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    loss: str | None = None
-    optimizer: str = "AdamW"
-    optimizer_options: Mapping[str, Any] = field(default_factory=dict)
-    learning_rate: float = 1e-3
-    epochs: int = 3
-    batch_size: int = 1024
-    warmup: float = 0.05
-    processes: int = 2
-    threads: int = 1
-    memory_mib: int = 4096
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_named("Recipe.model", self.model, "function")
-        if self.loss is not None:
-            check_named("Recipe.loss", self.loss, "function")
-        for name in ("epochs", "batch_size", "processes", "threads", "memory_mib"):
-            declared.whole_number("Recipe", name, getattr(self, name), 1)
-        declared.whole_number("Recipe", "seed", self.seed, 0, 2**32 - 1)  # more, and scikit-learn refuses
-        for name in ("hyperparameters", "optimizer_options"):
-            declared.json_values("Recipe", name, getattr(self, name))
-        declared.optimizer("Recipe.optimizer", self.optimizer)
-        declared.hyperparameters("Recipe.hyperparameters", self.model, self.hyperparameters)
-        if self.batch_size % self.processes:
-            raise DeclarationError(
-                "The batch size must divide evenly among the processes.",
-                where="Recipe",
-                got=f"batch_size={self.batch_size}, processes={self.processes}",
-            )
-        if not (declared.is_finite(self.learning_rate) and self.learning_rate > 0):
-            raise DeclarationError(
-                "The learning rate must be positive, and finite.", where="Recipe", got=repr(self.learning_rate)
-            )
-        if not (declared.is_finite(self.warmup) and 0 <= self.warmup <= 1):
-            raise DeclarationError(
-                "The warm-up is a share of the steps, 0 to 1.", where="Recipe", got=repr(self.warmup)
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,9 @@ def _failures(error: Any, logs: Path) -> list[dict[str, Any]]:
         entry["message"] = said["message"]
         entry["traceback"] = said["extraInfo"]["py_callstack"]
         entry["time"] = float(said["extraInfo"]["timestamp"])
-    return sorted(found.values(), key=lambda f: (_is_consequence(f), f["time"], f["rank"]))
+    for entry in found.values():
+        entry["consequence"] = _is_consequence(entry)
+    return sorted(found.values(), key=lambda f: (f["consequence"], f["time"], f["rank"]))
 
 
 def _is_consequence(failure: dict[str, Any]) -> bool:

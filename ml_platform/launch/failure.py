@@ -28,28 +28,28 @@ TAIL = 20
 
 
 def explain(pipeline: str, failures: Path, log: Path, exit_code: int) -> TrainingError:
-    """The error of a job whose agent ended with `exit_code`.
+    """The error of a job whose agent ended with `exit_code`; `passing` where the job was ended from outside.
 
     Args:
         pipeline: whose job it was.
         failures: what the agent wrote of its ranks; may be absent.
         log: the job's log.
     """
-    first = _first(failures)
+    found = _read(failures)
+    lost = _is_lost(found, exit_code)
     tail = "".join(f"\n    {line}" for line in _tail(log))
     where = f"{pipeline}, log {log}"
-    if first is None:
+    if not found:
         what = f"The training job ended without a model; its launcher {meaning(exit_code)}."
-        return TrainingError(
-            what, where=where, got=f"the log's last lines:{tail}", fix=_fix(exit_code), passing=_passes(exit_code)
-        )
+        return TrainingError(what, where=where, got=f"the log's last lines:{tail}", fix=_fix(exit_code), passing=lost)
+    first = found[0]
     code = int(first["exit_code"])
     trace = first.get("traceback") or ""
     headline = str(first["message"]).splitlines() or [""]
     what = f"Training failed in rank {first['rank']}, which {meaning(code)}: {headline[0]}"
     if trace:
         what += "\n" + trace.rstrip()
-    return TrainingError(what, where=where, got=f"the log's last lines:{tail}", fix=_fix(code), passing=_passes(code))
+    return TrainingError(what, where=where, got=f"the log's last lines:{tail}", fix=_fix(code), passing=lost)
 
 
 def meaning(exit_code: int) -> str:
@@ -63,7 +63,7 @@ def meaning(exit_code: int) -> str:
 
 
 def _passes(exit_code: int) -> bool:
-    """Whether the job may well succeed when it is run again as it is."""
+    """Whether a process was ended from outside, so that it may well succeed when it is run again as it is."""
     return any(exit_code in (-number, 128 + number) for number in _PASSING)
 
 
@@ -71,12 +71,21 @@ def _fix(exit_code: int) -> str | None:
     return next((fix for number, fix in _FIXES.items() if exit_code in (-number, 128 + number)), None)
 
 
-def _first(failures: Path) -> dict[str, Any] | None:
+def _is_lost(found: list[dict[str, Any]], exit_code: int) -> bool:
+    """Whether the launcher or a rank was ended from outside, and no rank failed by itself: others only missed it."""
+    if not found:
+        return _passes(exit_code)
+    ended = [_passes(int(each["exit_code"])) for each in found]
+    return any(ended) and all(of or each["consequence"] for of, each in zip(ended, found, strict=True))
+
+
+def _read(failures: Path) -> list[dict[str, Any]]:
+    """What the agent wrote, the first cause first; nothing where it was killed before it could say."""
     try:
         found: list[dict[str, Any]] = json.loads(failures.read_text())
-    except (OSError, ValueError):  # the agent itself was killed before it could say
-        return None
-    return found[0] if found else None
+    except (OSError, ValueError):
+        return []
+    return found
 
 
 def _tail(log: Path) -> list[str]:

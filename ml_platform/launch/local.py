@@ -282,7 +282,7 @@ class LocalRun:
         time.sleep(0 if code >= 0 else 2 * watchdog.INTERVAL)  # the agent was killed: its ranks end by themselves
         failures, log = self._folder / "failures.json", self._folder / "log.txt"
         self._error = failure.explain(self._job.pipeline, failures, log, code)
-        self._finish(State.FAILED)
+        self._finish(State.LOST if self._error.passing else State.FAILED)
 
     def _finish(self, state: State) -> None:
         self._state, self._process = state, None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from ml_platform.errors import TrainingError
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.result import FolderResult
 
@@ -23,12 +24,15 @@ class State(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    """It went wrong by itself: trying again would end the same way."""
+    LOST = "lost"
+    """Ended from outside: preempted, killed for memory, its machine gone. Launched again, it may well succeed."""
     CANCELLED = "cancelled"
 
     @property
     def final(self) -> bool:
         """Whether nothing more will happen."""
-        return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+        return self in (State.SUCCEEDED, State.FAILED, State.LOST, State.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Run(Protocol):
         """Lines written since the last call; never waits."""
 
     def result(self) -> FolderResult:
-        """The finished model folder. Raises TrainingError where the job failed, was cancelled, or still runs."""
+        """The finished model folder. Raises TrainingError where the job ended without one, or still runs."""
 
     def cancel(self) -> None:
         """End the job and wait until it has ended. A joined job is only left: it is not ours to end."""
@@ -87,8 +91,11 @@ def run(
     log: Callable[[str], object] | None = None,
     on_status: Callable[[Status], object] | None = None,
     poll_seconds: float = 0.1,
+    pause_seconds: float = 1.0,
 ) -> FolderResult:
     """Launch or join a job, and wait for its result. Whatever interrupts the wait ends the job, and waits for its end.
+
+    A job that is lost is launched again, up to `Recipe.restarts` times; each time `on_status` is told that it was lost.
 
     Args:
         launcher: where it runs.
@@ -96,12 +103,14 @@ def run(
         log: called with each line that the job writes.
         on_status: called whenever the state or its detail changes.
         poll_seconds: how often to look.
+        pause_seconds: how long to wait before the first restart; then twice as long each time, a minute at most.
 
     Raises:
-        TrainingError: the job failed; the first failing rank's traceback stands on top.
+        TrainingError: the job failed; the first failing rank's traceback stands on top. Or it was lost too often.
     """
     handle = launcher.launch(name, job, env=env)
     last: Status | None = None
+    restarts = 0
     try:
         while True:
             status = handle.status()
@@ -111,9 +120,30 @@ def run(
             for line in handle.logs():
                 if log is not None:
                     log(line)
-            if status.state.final:
+            if status.state is State.LOST and restarts < job.recipe.restarts:
+                pause = min(60.0, pause_seconds * 2**restarts)
+                restarts += 1
+                if on_status is not None:
+                    on_status(Status(State.WAITING, f"restart {restarts} of {job.recipe.restarts} in {pause:g} s"))
+                time.sleep(pause)
+                handle = launcher.launch(name, job, env=env)
+            elif status.state is State.LOST and restarts:
+                raise _lost_too_often(job, restarts, status.detail)
+            elif status.state.final:
                 return handle.result()
-            time.sleep(poll_seconds)
+            else:
+                time.sleep(poll_seconds)
     except BaseException:
         handle.cancel()
         raise
+
+
+def _lost_too_often(job: TrainingJob, restarts: int, last: str) -> TrainingError:
+    again = "was its restart" if restarts == 1 else f"were its {restarts} restarts"
+    return TrainingError(
+        f"The training job was ended from outside, and so {again}.",
+        where=job.pipeline,
+        got=f"the last time: {last}",
+        fix="find out what ends it (memory, preemption, the machine going down), or raise Recipe.restarts",
+        passing=True,
+    )

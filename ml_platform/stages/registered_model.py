@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,7 +178,7 @@ def run_name(pipeline: str, fingerprint: str) -> str:
 
 def mlflow_params(stage: Stage) -> dict[str, object]:
     """The recipe as MLflow's parameters."""
-    recipe = asdict(stage.pipeline.recipe)
+    recipe = stage.pipeline.recipe.identity()
     nested = {"hyperparameters", "optimizer_options"}
     flat = {name: value for name, value in recipe.items() if name not in nested}
     return flat | {key: value for name in nested for key, value in recipe[name].items()}

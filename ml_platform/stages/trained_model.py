@@ -7,7 +7,6 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,7 @@ class TrainedModel(Stage):
     def code(self) -> CodeVersion:
         recipe = self.pipeline.recipe
         roots = ["ml_platform.training.job:main", recipe.model, *([recipe.loss] if recipe.loss else [])]
-        params = {**learning_params(self), "recipe": asdict(recipe)}
+        params = {**learning_params(self), "recipe": recipe.identity()}
         return code_version(roots, params=params, libraries=("torch", "numpy"))
 
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
@@ -70,7 +69,7 @@ class TrainedModel(Stage):
             files=tuple(str(path) for path in TrainingList.paths(bench.store, listed.train)),
             device=bench.settings.device,
         )
-        folder, page = self._train(bench, work, job)
+        folder, follower = self._train(bench, work, job)
         history = json.loads((folder / HISTORY).read_text())
         files = {name: folder / name for name in (*FILES, RESULT)}
         files[LOSS_PLOT] = bench.scratch / LOSS_PLOT
@@ -80,16 +79,16 @@ class TrainedModel(Stage):
             batch=UNPARTITIONED,
             data_version=short_hash({name: hashes[name] for name in CONTENT}),
             files=files,
-            facts={"history": history, "mlflow": page},
+            facts={"history": history, "mlflow": follower.page, "restarts": follower.restarts},
         )
 
-    def _train(self, bench: Bench, work: Work, job: TrainingJob) -> tuple[Path, str]:
+    def _train(self, bench: Bench, work: Work, job: TrainingJob) -> tuple[Path, _Follower]:
         """Start the job or join the one that runs, and follow it until it has ended.
 
         The job starts first and MLflow, which takes seconds to import, meets it on the way.
 
         Returns:
-            A copy of the model folder, and where its MLflow run can be seen.
+            A copy of the model folder, and what was seen on the way.
         """
         import dagster as dg
 
@@ -110,7 +109,10 @@ class TrainedModel(Stage):
             follower = _Follower(bench, self)
 
             def on_status(status: protocol.Status) -> None:
-                bench.log.info(f"training job {work.fingerprint}: {status.state} {status.detail}".rstrip())
+                lost = status.state is protocol.State.LOST
+                follower.restarts += lost
+                tell = bench.log.warning if lost else bench.log.info
+                tell(f"training job {work.fingerprint}: {status.state} {status.detail}".rstrip())
                 if status.state is protocol.State.RUNNING and follower.run is None:
                     follower.run = stack.enter_context(
                         bench.mlflow.tracked_run(
@@ -133,7 +135,7 @@ class TrainedModel(Stage):
             follower.drain(session.get_custom_messages())
         # Copies: the job's folder stays whole until the artifact is committed, so a kill in between loses nothing.
         folder = Path(shutil.copytree(result.folder, bench.scratch / "model"))
-        return folder, follower.run.describe() if follower.run else ""
+        return folder, follower
 
     def committed(self, bench: Bench, work: Work) -> None:
         bench.launcher.remove(work.fingerprint)
@@ -152,6 +154,7 @@ class TrainedModel(Stage):
             "ranks": table(history["resources"]),
             "final train loss": rounded(history["epochs"][-1]["train_loss"]),
             "weights": manifest.file("weights.safetensors").sha256,
+            "restarts": manifest.facts["restarts"],
             "mlflow run": mlflow_link(manifest.facts["mlflow"]),
         }
 
@@ -163,6 +166,12 @@ class _Follower:
         self._bench, self._key = bench, bench.chain.published.key(stage.name)
         self._seen = 0
         self.run: TrackedRun | None = None
+        self.restarts = 0
+
+    @property
+    def page(self) -> str:
+        """Where the MLflow run can be seen."""
+        return self.run.describe() if self.run else ""
 
     def drain(self, messages: Sequence[Any]) -> None:
         """Pass on what has come since the last call."""

@@ -83,7 +83,8 @@ class TrainingJob:
         """
         loose = {"schema", "files", "output", "device", "progress_seconds"}
         record = json.loads(self.to_json())
-        return {key: value for key, value in record.items() if key not in loose} | {"files": len(self.files)}
+        kept = {key: value for key, value in record.items() if key not in loose}
+        return {**kept, "recipe": json.loads(json.dumps(self.recipe.identity())), "files": len(self.files)}
 
     def to_json(self) -> str:
         """Canonical JSON, with the schema version."""

@@ -67,7 +67,7 @@ def write(job: TrainingJob, module: nn.Module, preprocessing: Preprocessing, his
         "classes": list(preprocessing.label.classes),
         "numeric": list(job.numeric),
         "categorical": list(job.categorical),
-        "recipe": asdict(job.recipe),
+        "recipe": job.recipe.identity(),
         "inputs": asdict(preprocessing.inputs()),
         "parameters": sum(p.numel() for p in module.parameters()),
     }

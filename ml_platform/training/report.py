@@ -45,5 +45,8 @@ def reporter() -> Iterator[Reporter]:
     if not environment.is_dagster_pipes_process():
         yield Reporter(None)
         return
-    with pipes.open_dagster_pipes() as context:
-        yield Reporter(context)
+    # Closed only when all is well: a job that is started again writes into the same channel, and nobody reads on behind
+    # a closing. What went wrong is told by the launcher, from the rank that was first.
+    context = pipes.open_dagster_pipes()
+    yield Reporter(context)
+    context.close()

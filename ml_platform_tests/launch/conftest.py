@@ -29,6 +29,13 @@ def processes(mark: Path | str) -> list[str]:
     return [line for line in found if str(mark) in line]
 
 
+def pids(*marks: Path | str) -> list[int]:
+    """Ids of live processes whose command line has all of `marks` in it."""
+    listed = subprocess.run(["ps", "-axwwo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    lines = [line for line in listed.splitlines() if all(str(mark) in line for mark in marks)]
+    return [int(line.split()[0]) for line in lines]
+
+
 def wait_until(condition: Callable[[], object], *, seconds: float = 90, what: str = "") -> None:
     """Wait for something that is bound to happen."""
     deadline = time.monotonic() + seconds

@@ -1,10 +1,12 @@
 """Real jobs of two processes under torchrun. Each start takes seconds, so tests share what they can."""
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ from ml_platform import launch
 from ml_platform.errors import TrainingError
 from ml_platform.launch import State
 from ml_platform.launch.local import LocalLauncher
+from ml_platform.training.config import TrainingJob
 from ml_platform.training.result import CONTENT, FolderResult
 from ml_platform.training.scoring import Scorer
-from ml_platform_tests.launch.conftest import processes, wait_until
+from ml_platform_tests.launch.conftest import pids, processes, wait_until
 from ml_platform_tests.training import made
 
 TROUBLED = "ml_platform_tests.training.models:troubled"
@@ -162,11 +165,85 @@ def test_an_exception_in_a_rank_stands_on_top_of_the_error_also_for_who_waited(
     assert not (launcher.folder("raises") / "model").exists()
 
 
+def without_restarts(job: TrainingJob) -> TrainingJob:
+    return replace(job, recipe=replace(job.recipe, restarts=0))
+
+
 def test_a_killed_rank_is_named_with_what_the_signal_means(launcher: LocalLauncher, paths: list[str]) -> None:
     with pytest.raises(TrainingError, match=r"rank 1, .*exit code -9 \(SIGKILL: .*memory") as caught:
-        launch.run(launcher, name="killed", job=trouble(paths, "kill"))
+        launch.run(launcher, name="killed", job=without_restarts(trouble(paths, "kill")))
     assert "Connection" not in str(caught.value).splitlines()[0]
+    assert caught.value.passing
     assert not processes(launcher.folder("killed"))
+
+
+def test_a_job_that_is_lost_each_time_is_started_again_only_so_often(launcher: LocalLauncher, paths: list[str]) -> None:
+    job = trouble(paths, "kill")
+    seen: list[State] = []
+    with pytest.raises(TrainingError, match="and so was its restart") as caught:
+        launch.run(
+            launcher,
+            name="lost",
+            job=replace(job, recipe=replace(job.recipe, restarts=1)),
+            on_status=lambda status: seen.append(status.state),
+            pause_seconds=0.1,
+        )
+    assert seen.count(State.LOST) == 2
+    assert "SIGKILL" in str(caught.value)
+    assert caught.value.passing
+
+
+def test_a_failure_of_the_models_own_is_not_tried_again(launcher: LocalLauncher, paths: list[str]) -> None:
+    seen: list[State] = []
+    with pytest.raises(TrainingError, match="not finite") as caught:
+        launch.run(launcher, name="nan", job=trouble(paths, "nan"), on_status=lambda status: seen.append(status.state))
+    assert seen == [State.RUNNING, State.FAILED]
+    assert not caught.value.passing
+
+
+@pytest.fixture(scope="module")
+def undisturbed(launcher: LocalLauncher, paths: list[str]) -> FolderResult:
+    return launch.run(launcher, name="undisturbed", job=slow(paths))
+
+
+def slow(paths: list[str]) -> TrainingJob:
+    return made.job(paths, model=TROUBLED, hyperparameters={"trouble": "slow"}, epochs=5)
+
+
+@pytest.mark.parametrize(
+    ("who", "number"),
+    [
+        ("training.job", signal.SIGKILL),
+        pytest.param("training.job", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("launch.agent", signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param("launch.agent", signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
+def test_a_job_ended_from_outside_in_mid_training_ends_with_the_same_bytes(
+    launcher: LocalLauncher, paths: list[str], undisturbed: FolderResult, who: str, number: signal.Signals
+) -> None:
+    name = f"disturbed-{who}-{number}"
+    seen: list[State] = []
+
+    def disturb(line: str) -> None:
+        if line.startswith("epoch 2/5") and State.LOST not in seen:
+            os.kill(pids(f"-m ml_platform.{who} ", launcher.folder(name))[-1], number)
+
+    result = launch.run(
+        launcher,
+        name=name,
+        job=slow(paths),
+        log=disturb,
+        on_status=lambda status: seen.append(status.state),
+        pause_seconds=0.1,
+    )
+    assert seen == [State.RUNNING, State.LOST, State.WAITING, State.RUNNING, State.SUCCEEDED]
+    assert same_bytes(result, undisturbed)
+
+
+def test_the_number_of_restarts_is_no_part_of_what_a_job_is(paths: list[str]) -> None:
+    job = made.job(paths)
+    assert job.identity() == without_restarts(job).identity()
 
 
 def test_two_launches_at_once_train_once(launcher: LocalLauncher, paths: list[str]) -> None:

@@ -34,11 +34,13 @@ class Troubled(nn.Module):
                 return logits * float("nan")
         if self.trouble == "wait":
             time.sleep(0.5)
+        if self.trouble == "slow":
+            time.sleep(0.02)
         return logits[:, 0] if self.trouble == "shape" else logits
 
 
 def troubled(inputs: ModelInputs, *, trouble: str) -> nn.Module:
-    """A model in trouble: raise, kill, nan, wait or shape."""
+    """A model in trouble: raise, kill, nan, wait, slow or shape."""
     return Troubled(inputs, trouble)
 
 

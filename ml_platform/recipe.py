@@ -1,0 +1,105 @@
+"""What a team writes of its model: a `Recipe`, and whether it goes on from the champion's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ml_platform import declared
+from ml_platform.errors import DeclarationError
+from ml_platform.naming import check_named
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmStart:
+    """Training goes on from the champion's weights, with the batches that it has not seen and a share of those it has.
+
+    Args:
+        replay: share of the rows that the champion has seen, 0 to 1, which are seen again, lest they be forgotten.
+    """
+
+    replay: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not (declared.is_finite(self.replay) and 0 <= self.replay <= 1):
+            raise DeclarationError("The replay share lies in 0 to 1.", where="WarmStart.replay", got=repr(self.replay))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A model, its loss and its hyperparameters. The same training set, recipe and topology give the same bytes.
+
+    Args:
+        model: "module:function" with the signature `(inputs, **hyperparameters) -> torch.nn.Module`; see
+            `ml_platform.training.model_inputs.ModelInputs`. The module's forward takes `(numeric, categorical)`:
+            float32 of shape (rows, inputs.numeric_width) and int64 of shape (rows, len(inputs.cardinalities)), and
+            returns float32 logits of shape (rows, inputs.outputs).
+        hyperparameters: keyword arguments of the model.
+        loss: "module:function" of `(logits, target) -> scalar`, or None for the task's usual one.
+        optimizer: a class of `torch.optim`.
+        optimizer_options: its further keyword arguments.
+        learning_rate: peak rate; it warms up linearly over `warmup` of the steps, then falls on a cosine to nothing.
+        epochs: passes over the training rows.
+        batch_size: rows an optimizer step, over all processes together.
+        warmup: share of the steps, 0 to 1.
+        processes: how many ranks train together. Part of the topology, so of the model's fingerprint.
+        threads: of each process, on a CPU. Part of the topology too: sums of floats depend on it.
+        memory_mib: MiB up to which a process keeps its rows in memory; larger data is streamed, in another order, so
+            it is part of the fingerprint.
+        seed: of every random number.
+        restarts: how often a job that was ended from outside (preempted, killed for memory) is started again. It
+            cannot change the bytes, so it is not part of the fingerprint.
+        warm_start: begin with the champion's weights where there is a champion; None always begins anew.
+    """
+
+    model: str
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    loss: str | None = None
+    optimizer: str = "AdamW"
+    optimizer_options: Mapping[str, Any] = field(default_factory=dict)
+    learning_rate: float = 1e-3
+    epochs: int = 3
+    batch_size: int = 1024
+    warmup: float = 0.05
+    processes: int = 2
+    threads: int = 1
+    memory_mib: int = 4096
+    seed: int = 0
+    restarts: int = 3
+    warm_start: WarmStart | None = None
+
+    def __post_init__(self) -> None:
+        check_named("Recipe.model", self.model, "function")
+        if self.loss is not None:
+            check_named("Recipe.loss", self.loss, "function")
+        for name in ("epochs", "batch_size", "processes", "threads", "memory_mib"):
+            declared.whole_number("Recipe", name, getattr(self, name), 1)
+        declared.whole_number("Recipe", "seed", self.seed, 0, 2**32 - 1)  # more, and scikit-learn refuses
+        declared.whole_number("Recipe", "restarts", self.restarts, 0)
+        if self.warm_start is not None:
+            if isinstance(self.warm_start, Mapping):  # as JSON has it
+                object.__setattr__(self, "warm_start", WarmStart(**self.warm_start))
+            declared.instance("Recipe", "warm_start", self.warm_start, WarmStart)
+        for name in ("hyperparameters", "optimizer_options"):
+            declared.json_values("Recipe", name, getattr(self, name))
+        declared.optimizer("Recipe.optimizer", self.optimizer)
+        declared.hyperparameters("Recipe.hyperparameters", self.model, self.hyperparameters)
+        if self.batch_size % self.processes:
+            raise DeclarationError(
+                "The batch size must divide evenly among the processes.",
+                where="Recipe",
+                got=f"batch_size={self.batch_size}, processes={self.processes}",
+            )
+        if not (declared.is_finite(self.learning_rate) and self.learning_rate > 0):
+            raise DeclarationError(
+                "The learning rate must be positive, and finite.", where="Recipe", got=repr(self.learning_rate)
+            )
+        if not (declared.is_finite(self.warmup) and 0 <= self.warmup <= 1):
+            raise DeclarationError(
+                "The warm-up is a share of the steps, 0 to 1.", where="Recipe", got=repr(self.warmup)
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that counts for the bytes of a model that begins anew."""
+        return {name: value for name, value in asdict(self).items() if name not in ("restarts", "warm_start")}
