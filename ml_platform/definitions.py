@@ -1,4 +1,4 @@
-"""What Dagster loads: every pipeline's assets, checks and job, and the resources. Composes, and does nothing else."""
+"""What Dagster loads: every pipeline's assets, jobs, sensors and schedules, and the resources. Only composes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import dagster as dg
 
+from ml_platform.automation.wiring import build_schedules, build_sensors
 from ml_platform.discovery import pipelines
 from ml_platform.pipeline import Pipeline
 from ml_platform.settings import Settings, settings
@@ -21,6 +22,8 @@ def build_definitions(declared: Iterable[Pipeline], settings: Settings) -> dg.De
     return dg.Definitions(
         assets=[asset for stages in chains for asset in build_assets(stages)],
         jobs=[job for stages in chains for job in (build_chain_job(stages), build_waive_job(stages))],
+        sensors=[sensor for stages in chains for sensor in build_sensors(stages, settings)],
+        schedules=[schedule for stages in chains for schedule in build_schedules(stages, settings)],
         resources=build_resources(settings),
         # Stages hand over references and start their own processes where they need them: a process a step would cost
         # 1.5 s each, and a JVM for each that touches Spark.

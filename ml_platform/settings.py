@@ -42,6 +42,11 @@ class Settings(BaseSettings):
     settle_seconds: float = Field(
         default=2.0, ge=0, allow_inf_nan=False, description="How long a landed file must have kept still."
     )
+    automation: bool = Field(
+        default=True,
+        description="Whether sensors and schedules run from the first start of a daemon on. Each can be switched in "
+        "Dagster's Automation page, and keeps that.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where training runs.")
     java_home: str = Field(
         default="", validation_alias="JAVA_HOME", description="Where Java is (JAVA_HOME). Default: java on the PATH."

@@ -16,7 +16,7 @@ import dagster as dg
 
 from ml_platform.automation.arrivals import Arrivals, Memory, look
 from ml_platform.automation.dead_runs import mark_dead
-from ml_platform.automation.runs import SENSOR_TAG, batch_part, going_on, request
+from ml_platform.automation.runs import SENSOR_TAG, batch_part, default_status, going_on, request
 from ml_platform.stages.assets import chain_job_name, partitions_of
 from ml_platform.stages.chain import State
 from ml_platform.stages.opening import chain_of
@@ -44,7 +44,7 @@ def build_new_data_sensor(stages: Mapping[str, Stage], settings: Settings) -> dg
         job_name=chain_job_name(pipeline),
         description=_description(pipeline),
         minimum_interval_seconds=declared.every_seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=default_status(settings),
     )
     def new_data(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         instance = context.instance

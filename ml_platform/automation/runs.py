@@ -11,6 +11,7 @@ from ml_platform.stages.assets import chain_job_name
 
 if TYPE_CHECKING:
     from ml_platform.pipeline import Pipeline
+    from ml_platform.settings import Settings
     from ml_platform.stages.stage import Stage
 
 SENSOR_TAG = "dagster/sensor_name"
@@ -27,6 +28,11 @@ _GOING_ON = [
     dg.DagsterRunStatus.CANCELING,
 ]
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
+
+def default_status(settings: Settings) -> dg.DefaultSensorStatus:
+    """Whether a sensor runs from the first start of a daemon on."""
+    return dg.DefaultSensorStatus.RUNNING if settings.automation else dg.DefaultSensorStatus.STOPPED
 
 
 def going_on(instance: dg.DagsterInstance, pipeline: Pipeline) -> list[dg.DagsterRun]:

@@ -59,7 +59,10 @@ def address(home: Settings) -> Iterator[str]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "ml_platform.cli", "ui", "--port", str(port)],
-            env=child_environment(ML_PLATFORM_HOME=str(home.home), ML_PLATFORM_SETTLE_SECONDS="0"),
+            # Its sensors would start runs of their own beside those of the tests.
+            env=child_environment(
+                ML_PLATFORM_HOME=str(home.home), ML_PLATFORM_SETTLE_SECONDS="0", ML_PLATFORM_AUTOMATION="0"
+            ),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
