@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ml_platform.pipeline import Pipeline
     from ml_platform.settings import Settings
+    from ml_platform.stages.cost import Cost
     from ml_platform.stages.plan import StagePlan
     from ml_platform.versions.cause import Cause
 
@@ -116,7 +117,8 @@ def show(name: str, found: list[StagePlan], console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=name, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    console.print(f"[bold]{name}[/bold]")
+    table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("Stage", no_wrap=True)
     counts = {
         "fresh": [len(stage.fresh) for stage in found],
@@ -147,7 +149,8 @@ def show(name: str, found: list[StagePlan], console: Console) -> None:
             why.add_row("" if stage_name == before else stage_name, escape(text))
             before = stage_name
         console.print(why)
-    console.print(f"\n{_cost(found)}" if any(stage.to_do for stage in found) else "Nothing to do.")
+    costs = total_line([stage.cost for stage in found], [stage.at_most for stage in found], _unknown(found))
+    console.print(f"\n{costs}" if any(stage.to_do for stage in found) else "Nothing to do.")
 
 
 def _takes(stage: StagePlan) -> str:
@@ -202,15 +205,16 @@ def _grouped(reasons: dict[str, str], word: str) -> list[str]:
     return limited(lines, ROOTS)
 
 
-def _cost(found: Sequence[StagePlan]) -> str:
-    """Such as "About 45 s, at most 3 min 10 s, 0 GPU-hours."."""
+def total_line(least: Sequence[Cost | None], most: Sequence[Cost | None], unknown: Sequence[str]) -> str:
+    """What it costs together, such as "About 45 s, at most 3 min 10 s, 0 GPU-hours."."""
     from ml_platform.stages.cost import duration, total
 
-    least, most = (total(costs) for costs in ([s.cost for s in found], [s.at_most for s in found]))
-    words = [f"About {duration(least.seconds)}"]
-    if any(stage.may for stage in found):
-        words.append(f"at most {duration(most.seconds)}")
-    hours = [f"{least.gpu_hours:.3g}", *([f"{most.gpu_hours:.3g}"] if most.gpu_hours > least.gpu_hours else [])]
+    low, high = total(least), total(most)
+    if unknown and not high.seconds:
+        return "How long it takes is not known: nothing of the kind was built yet."
+    words = [f"About {duration(low.seconds)}"]
+    if high.seconds > low.seconds:
+        words.append(f"at most {duration(high.seconds)}")
+    hours = [f"{low.gpu_hours:.3g}", *([f"{high.gpu_hours:.3g}"] if high.gpu_hours > low.gpu_hours else [])]
     words.append(f"{' to '.join(hours)} GPU-hours")
-    unknown = _unknown(found)
     return ", ".join(words) + (f". Not counted, for want of history: {', '.join(unknown)}." if unknown else ".")

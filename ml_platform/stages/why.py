@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ml_platform.errors import DamagedArtifactError, LandingError
+from ml_platform.errors import DamagedArtifactError
 from ml_platform.stages.chain import RAW_BATCH, Chain, State, Status
 from ml_platform.stages.execute import CODE_FILE
 from ml_platform.stages.published import CODE_VERSION_TAG, FINGERPRINT_TAG
@@ -24,7 +24,7 @@ from ml_platform.versions.code import CodeVersion
 from ml_platform.versions.fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    from ml_platform.landing import LandedFile
+    pass
 
 NEVER_BUILT = "never built"
 DAMAGED = "its artifact is damaged or was removed"
@@ -278,30 +278,23 @@ class Why:
         for batch in sorted(items)[:SHOWN]:
             names += self._changed_files(stage, batch, items[batch])
         more = len(items) - SHOWN
-        return _again(names) + (f", and more of {more} batches" if more > 0 else "")
+        return _again([*names, *([f"files of {more} more batches"] if more > 0 else [])])
 
     def _changed_files(self, stage: Stage, batch: str, before: Manifest) -> list[str]:
         """The landed files whose bytes are others than those of an artifact, such as "flights/2013-02-03.parquet"."""
-        chain = self.chain
-        files: dict[str, tuple[LandedFile, str]] = {}
         if isinstance(stage, ReferenceTable):
             name = file_name(stage.reference)
-            files[f"{FOLDER}/{name}"] = (
-                chain.landing_files(FOLDER, stage.reference.format)[stage.name],
-                f"landed/{name}",
-            )
+            places = {f"landed/{name}": (FOLDER, stage.reference.format, stage.name)}
         else:
-            for source in chain.pipeline.sources:
-                landed = chain.landing_files(source.name, source.format)[batch]
-                files[f"{source.name}/{batch}.{source.format}"] = (landed, file_name(source))
-        digests = chain.digests.of([landed for landed, _ in files.values()])
+            places = {file_name(s): (s.name, s.format, batch) for s in self.chain.pipeline.sources}
         taken = {file.name: file.sha256 for file in before.files}
-        changed = []
-        for shown, (landed, name) in files.items():
-            digest = digests[landed.url]
-            if isinstance(digest, LandingError) or digest != taken.get(name):
-                changed.append(shown)
-        return changed or list(files)
+        shown = {name: f"{feed}/{batch}.{format_}" for name, (feed, format_, batch) in places.items()}
+        landed = {
+            name: self.chain.landing_files(feed, format_).get(batch) for name, (feed, format_, batch) in places.items()
+        }
+        digests = self.chain.digests.of([file for file in landed.values() if file is not None])
+        changed = [name for name, file in landed.items() if file is None or digests[file.url] != taken.get(name)]
+        return [shown[name] for name in changed or places]
 
 
 def _differing(now: Manifest, before: Manifest) -> list[str]:
