@@ -103,7 +103,7 @@ def _state(pid: int) -> tuple[str, str]:
         except OSError:
             return "", ""
     state, _, started = _say("ps", "-o", "stat=,lstart=", "-p", str(pid)).partition(" ")
-    return state[:1], "_".join(started.split())
+    return state[:1], re.sub(r"[^A-Za-z0-9]+", ".", started.strip())
 
 
 def _say(*command: str) -> str:

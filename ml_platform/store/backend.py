@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -51,9 +51,6 @@ class Backend(Protocol):
     def replace(self, path: str, data: bytes) -> None:
         """Write a file in place of what is there."""
 
-    def list(self, folder: str) -> Iterable[str]:
-        """The paths of all files below a folder."""
-
     def scan(self, folder: str) -> dict[str, Stamp]:
         """The stamps of all files below a folder, from listing it."""
 
@@ -68,6 +65,9 @@ class Backend(Protocol):
 
     def remove_many(self, paths: Sequence[str]) -> None:
         """Remove those files that are there."""
+
+    def remove_unless(self, paths: Sequence[str], wanted: Callable[[Sequence[str]], Set[str]]) -> set[str]:
+        """Remove files but those of which `wanted` says so, who is asked as late as can be. Returns those removed."""
 
     def describe(self) -> str:
         """What it is and how much room it has, for people."""

@@ -6,7 +6,8 @@
     claims/<pipeline>/<stage>/<fingerprint>.<generation>    who builds that artifact now
     claims/.owners/<token>.json                             the process that holds claims
     waivers/<pipeline>/<stage>/<batch>/<data version>/<time>-<hash>.json  who accepted what a gate had rejected
-    tmp/<time>-<host>-<pid>-<random>/                       scratch; what a dead process left is garbage
+    used/<path of a manifest or of bytes>                   when an old file was last relied on
+    tmp/<time>-<host>-<boot>-<pid>-<start>-<random>/        scratch; what a dead process left is garbage
 
 Paths are relative to the store's root, with forward slashes.
 """
@@ -15,18 +16,21 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import os
+import hashlib
 import re
 import secrets
-import socket
 from pathlib import PurePosixPath
 
 from ml_platform.errors import StoreError
+from ml_platform.processes import ProcessId, is_alive, this_process
 
 BLOBS = "blobs"
 MANIFESTS = "manifests"
 SUPERSEDED = "superseded"
 TMP = "tmp"
+USED = "used"
+_SCRATCH_TIME = "%Y%m%dT%H%M%S"
+_SCRATCH = re.compile(r"(\d{8}T\d{6})-([\w.]+)-([0-9a-f]{8})-(\d+)-([\w.]*)-[0-9a-f]{8}")
 CLAIMS = "claims"
 OWNERS = f"{CLAIMS}/.owners"
 WAIVERS = "waivers"
@@ -88,11 +92,38 @@ def waiver(pipeline: str, stage: str, batch: str, data_version: str, name: str) 
     return "/".join((waivers(pipeline), *map(_segment, folders))) + ".json"
 
 
+def used(path: str) -> str:
+    """Where it is kept when the file at this path was last relied on."""
+    return f"{USED}/{path}"
+
+
 def scratch_name() -> str:
     """A name for a scratch folder that tells when and by which process it was made, so that the dead can be buried."""
-    now = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
-    host = re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())
-    return f"{now}-{host}-{os.getpid()}-{secrets.token_hex(4)}"
+    now = dt.datetime.now(dt.UTC).strftime(_SCRATCH_TIME)
+    return "-".join((now, *_scratch_owner(this_process()), secrets.token_hex(4)))
+
+
+def scratch_made(name: str) -> tuple[float, bool | None] | None:
+    """When and by whom a scratch folder was made.
+
+    Returns:
+        Seconds since 1970 by its maker's clock, and whether its maker still lives (None where that cannot be told from
+        here); None for a name that `scratch_name` did not make.
+    """
+    match = _SCRATCH.match(name)
+    if match is None:
+        return None
+    made, host, boot, pid, started = match.groups()
+    when = dt.datetime.strptime(made, _SCRATCH_TIME).replace(tzinfo=dt.UTC).timestamp()
+    here = this_process()
+    if (host, boot) != _scratch_owner(here)[:2]:
+        return when, None
+    return when, is_alive(ProcessId(host=here.host, boot=here.boot, pid=int(pid), started=started))
+
+
+def _scratch_owner(process: ProcessId) -> tuple[str, ...]:
+    host = re.sub(r"[^A-Za-z0-9.]", "_", process.host)
+    return host, hashlib.sha256(process.boot.encode()).hexdigest()[:8], str(process.pid), process.started
 
 
 def check_file_name(name: str) -> None:

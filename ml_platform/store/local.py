@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -111,14 +111,6 @@ class LocalBackend:
             os.replace(temporary, target)
             _sync(target.parent)
 
-    def list(self, folder: str) -> Iterable[str]:
-        result = []
-        with telling("The store cannot be read.", self.root):
-            for parent, _, names in os.walk(self.root / folder):
-                base = Path(parent).relative_to(self.root).as_posix()
-                result += [f"{base}/{name}" for name in names]
-        return sorted(result)
-
     def scan(self, folder: str) -> dict[str, Stamp]:
         result: dict[str, Stamp] = {}
         folders = [folder]
@@ -172,6 +164,21 @@ class LocalBackend:
             for path in paths:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._base + path)
+
+    def remove_unless(self, paths: Sequence[str], wanted: Callable[[Sequence[str]], Set[str]]) -> set[str]:
+        # Out of sight first, then asked, then removed or put back: who relies on a file says so before looking for it,
+        # so either is seen here, or finds it gone.
+        removed = set()
+        with telling("The store cannot be written.", self.root):
+            self._folder(self.scratch_root)
+            for path in paths:
+                with self._temporary() as aside, contextlib.suppress(FileNotFoundError):
+                    os.rename(self._base + path, aside)
+                    if path not in wanted([path]):
+                        removed.add(path)
+                    elif not os.path.exists(self._base + path):
+                        os.rename(aside, self._base + path)
+        return removed
 
     def describe(self) -> str:
         with telling("The store cannot be read.", self.root):

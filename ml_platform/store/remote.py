@@ -11,7 +11,7 @@ import datetime as dt
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -136,15 +136,6 @@ class RemoteBackend:
         with telling("The store cannot be written.", self.url):
             self._fs.pipe_file(self._at(path), data)
 
-    def list(self, folder: str) -> Iterable[str]:
-        with telling("The store cannot be read.", self.url):
-            root = self._root
-            try:
-                found = self._fs.find(self._at(folder))
-            except FileNotFoundError:
-                return []
-            return sorted(str(path)[len(root) + 1 :] for path in found)
-
     def scan(self, folder: str) -> dict[str, Stamp]:
         with telling("The store cannot be read.", self.url):
             root = self._root
@@ -172,6 +163,15 @@ class RemoteBackend:
         with telling("The store cannot be written.", self.url):
             fs = self._fs
             _each(remove, paths)
+
+    def remove_unless(self, paths: Sequence[str], wanted: Callable[[Sequence[str]], Set[str]]) -> set[str]:
+        removed: set[str] = set()
+        for start in range(0, len(paths), _THREADS):
+            some = paths[start : start + _THREADS]
+            unwanted = set(some) - wanted(some)
+            self.remove_many(list(unwanted))
+            removed |= unwanted
+        return removed
 
     def describe(self) -> str:
         return f"{self.url} through {type(self._fs).__name__}"

@@ -19,6 +19,7 @@ import logging
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,14 +29,18 @@ from ml_platform.errors import DamagedArtifactError, StoreError
 from ml_platform.store import layout
 from ml_platform.store.backend import Backend, Stamp, digest
 from ml_platform.store.claims import Claims
+from ml_platform.store.copies import Copies, damaged
 from ml_platform.store.filesystem import StorageOptions, local_folder, telling
 from ml_platform.store.gist import Gist, paused_collection, read_gists, unchanged, write_gist
-from ml_platform.store.local import LocalBackend, local_stamp
+from ml_platform.store.local import LocalBackend
 from ml_platform.store.manifest import ArtifactFile, Manifest
 from ml_platform.store.remote import RemoteBackend
 from ml_platform.store.verified import Verified
 
 _log = logging.getLogger(__name__)
+
+RENEWED_AFTER = 3600.0
+"""Seconds after which a commit that relies on bytes from before says so. Far less than garbage must be old."""
 
 
 class Store:
@@ -58,6 +63,7 @@ class Store:
         else:
             self._backend = RemoteBackend(self.url, storage_options, self.cache / layout.TMP)
         self._verified = Verified(self.cache / "verified.sqlite")
+        self._copies = Copies(self.cache, self._backend, self._verified)
         self._claims: Claims | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,7 +85,7 @@ class Store:
         try:
             yield folder
         finally:
-            _remove(folder)
+            remove_folder(folder)
 
     def commit(self, draft: Manifest, files: Mapping[str, Path]) -> Manifest:
         """Commit one artifact. See `commit_many`."""
@@ -110,17 +116,22 @@ class Store:
             for draft, files in drafts
         ]
         everything = {file.sha256: file for manifest in manifests for file in manifest.files}
-        absent, marks = self._check(everything.values())
+        absent, stamps = self._check(everything.values())
+        old = [layout.blob(sha256) for sha256, stamp in stamps.items() if stamp.modified < time.time() - RENEWED_AFTER]
+        self._mark_used(old)
         put = {layout.blob(sha256): sources[sha256] for sha256 in absent}
         self._backend.put_many(put)
-        stamps = self._backend.stamps(list(put))
-        self._remember((layout.blob(sha256), stamps[layout.blob(sha256)], sha256) for sha256 in absent)
-        if isinstance(self._backend, RemoteBackend):
-            self._keep(sources)
+        made = self._backend.stamps(list(put))
+        stamps |= {sha256: made[layout.blob(sha256)] for sha256 in absent}
+        self._remember((layout.blob(sha256), stamps[sha256], sha256) for sha256 in absent)
         stand = [self._publish(manifest, replace=replace) for manifest in manifests]
-        if len(stand) >= self._backend.stamps_from:
+        gone = {*old} - self._backend.stamps(old).keys()  # removed as garbage in the instant before they were marked
+        self._backend.put_many({path: sources[path.rpartition("/")[2]] for path in gone})
+        if isinstance(self._backend, RemoteBackend):
+            self._copies.keep(sources, self._backend.scratch_root)
+        if len(stand) >= self._backend.stamps_from and not gone:
             by_path = {layout.manifest(m.pipeline, m.stage, m.fingerprint): m for m in stand}
-            marks |= {sha256: stamps[layout.blob(sha256)].text for sha256 in absent}
+            marks = {sha256: stamp.text for sha256, stamp in stamps.items()}
             found = self._backend.stamps(list(by_path))
             self._remember_manifests(((by_path[path], stamp.text) for path, stamp in found.items()), marks)
         return stand
@@ -149,7 +160,8 @@ class Store:
         """Read manifests and verify their files. The others are left out with a warning."""
         found = self._parse_all(paths, "Taken as missing, and will be built again: %s")
         files = {file.sha256: file for manifest in found.values() for file in manifest.files}
-        damage, marks = self._check(files.values())
+        damage, checked = self._check(files.values())
+        marks = {sha256: stamp.text for sha256, stamp in checked.items()}
         for path, manifest in list(found.items()):
             if broken := [file for file in manifest.files if file.sha256 in damage]:
                 _warn(manifest, broken[0], damage[broken[0].sha256])
@@ -198,27 +210,9 @@ class Store:
         path = layout.blob(file.sha256)
         if isinstance(self._backend, LocalBackend):
             if damage := self._damage([file]):
-                raise _damaged(file, self._backend.place(path), damage[file.sha256])
+                raise damaged(file, self._backend.place(path), damage[file.sha256])
             return self._backend.root / path
-        target = self.cache / path
-        if self._is_whole(target, file):
-            return target
-        temporary = self.cache / layout.TMP / layout.scratch_name()
-        with telling("The cache cannot be written.", self.cache):
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if not self._backend.stamps([path]):
-                raise _damaged(file, self._backend.place(path), "is missing")
-            self._backend.fetch(path, temporary)
-            if (got := digest(temporary)) != file.sha256:
-                raise _damaged(file, self._backend.place(path), f"hashes to {got}")
-            with telling("The cache cannot be written.", self.cache):
-                os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        self._verified.remember([(str(target), local_stamp(target).text, file.sha256)])
-        return target
+        return self._copies.path(file)
 
     def read_bytes(self, file: ArtifactFile) -> bytes:
         """A file's bytes, verified. Raises DamagedArtifactError as `path`."""
@@ -234,7 +228,7 @@ class Store:
 
     def records(self, folder: str) -> list[str]:
         """Paths of the small files below a folder that `layout` made, in name order."""
-        return list(self._backend.list(folder))
+        return sorted(self._backend.scan(folder))
 
     def read_records(self, paths: Iterable[str]) -> dict[str, bytes]:
         """The bytes of such files, as far as they exist."""
@@ -243,6 +237,17 @@ class Store:
     def add_record(self, path: str, data: bytes) -> bool:
         """Keep a small file for good, unless there is one: then return False."""
         return self._backend.create(path, data)
+
+    def renew(self, manifest: Manifest) -> bool:
+        """Say that an artifact from history is relied on again, so that it is not taken for garbage, before it is
+        published. Returns whether it is still there."""
+        path = layout.manifest(manifest.pipeline, manifest.stage, manifest.fingerprint)
+        self._mark_used([path])
+        return path in self._backend.stamps([path])
+
+    def _mark_used(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            self._backend.renew(layout.used(path), b"")
 
     def probe(self) -> str:
         """Write, read and remove a small file. Returns what the store is, in words. Raises StoreError."""
@@ -260,18 +265,6 @@ class Store:
             self._backend.remove_many([path])
         return self._backend.describe()
 
-    def _keep(self, sources: Mapping[str, Path]) -> None:
-        """Move what was uploaded from scratch into the cache, where it is sooner found than fetched."""
-        kept = []
-        with telling("The cache cannot be written.", self.cache):
-            for sha256, source in sources.items():
-                target = self.cache / layout.blob(sha256)
-                if source.is_relative_to(self._backend.scratch_root) and not source.is_symlink():
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(source, target)
-                    kept.append((str(target), local_stamp(target).text, sha256))
-        self._verified.remember(kept)
-
     def _publish(self, manifest: Manifest, *, replace: bool) -> Manifest:
         path = layout.manifest(manifest.pipeline, manifest.stage, manifest.fingerprint)
         data = manifest.to_json().encode()
@@ -284,14 +277,15 @@ class Store:
             _log.warning("Replaced: %s", error)
         else:
             damage = self._damage(standing.files)
-            if not damage and (not replace or standing.data_version == manifest.data_version):
+            stands = not damage and (not replace or standing.data_version == manifest.data_version)
+            if stands and self.renew(standing):
                 return standing
-            if not damage:
+            if not damage and not stands:
                 self._backend.create(
                     layout.superseded(standing.pipeline, standing.stage, standing.fingerprint, standing.data_version),
                     there,
                 )
-            else:
+            elif damage:
                 _log.warning("Replaced the manifest %s: of its files, %s", path, "; ".join(damage.values()))
         self._backend.replace(path, data)
         return manifest
@@ -322,7 +316,7 @@ class Store:
         """What is wrong with each damaged file, by SHA-256."""
         return self._check(files)[0]
 
-    def _check(self, files: Iterable[ArtifactFile]) -> tuple[dict[str, str], dict[str, str]]:
+    def _check(self, files: Iterable[ArtifactFile]) -> tuple[dict[str, str], dict[str, Stamp]]:
         """What is wrong with each damaged file, and the stamps of the others, by SHA-256.
 
         Files that have not changed since they were verified are not read again.
@@ -345,25 +339,10 @@ class Store:
             if read.get(path) != paths[path].sha256:
                 damage[paths[path].sha256] = f"hashes to {read.get(path, 'nothing: it is gone')}"
         self._remember((path, stamps[path], paths[path].sha256) for path in unsure if paths[path].sha256 not in damage)
-        marks = {file.sha256: stamps[path].text for path, file in paths.items() if file.sha256 not in damage}
-        return damage, marks
+        return damage, {file.sha256: stamps[path] for path, file in paths.items() if file.sha256 not in damage}
 
     def _remember(self, rows: Iterable[tuple[str, Stamp, str]]) -> None:
         self._verified.remember((self._backend.place(path), stamp.text, sha) for path, stamp, sha in rows if stamp.text)
-
-    def _is_whole(self, copy: Path, file: ArtifactFile) -> bool:
-        try:
-            stamp = local_stamp(copy)
-        except FileNotFoundError:
-            return False
-        if stamp.size != file.size:
-            return False
-        if self._verified.known({str(copy): stamp.text}).get(str(copy)) == file.sha256:
-            return True
-        if digest(copy) != file.sha256:
-            return False
-        self._verified.remember([(str(copy), stamp.text, file.sha256)])
-        return True
 
 
 def _files(files: Mapping[str, Path], described: Mapping[Path, tuple[str, int]]) -> tuple[ArtifactFile, ...]:
@@ -391,16 +370,7 @@ def _warn(manifest: Manifest, file: ArtifactFile, what: str) -> None:
     _log.warning("Taken as missing, and will be built again: %s, whose file %s %s", name, file.name, what)
 
 
-def _damaged(file: ArtifactFile, where: str, what: str) -> DamagedArtifactError:
-    return DamagedArtifactError(
-        f"The file {file.name} of an artifact {what}.",
-        where=where,
-        got=f"wanted {file.sha256}",
-        fix="run the stage again",
-    )
-
-
-def _remove(folder: Path) -> None:
+def remove_folder(folder: Path) -> None:
     """Remove a folder even where a body has made parts of it read-only."""
 
     def make_writable(function: Callable[..., Any], path: str, error: Any) -> None:
