@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.machinery
 import os
 import sys
@@ -54,10 +55,12 @@ class Finder:
 
     def __init__(self) -> None:
         global _path
-        if _path != tuple(sys.path):
-            _path = tuple(sys.path)
+        self.folders: dict[str, int] = {folder: changed_at(folder) for folder in map(os.path.abspath, sys.path)}
+        if _path != self.folders:
+            if _path:
+                importlib.invalidate_caches()
             _top_levels.clear()
-        self.folders: dict[str, int] = {folder: changed_at(folder) for folder in _path}
+            _path = {} if is_racy(max(self.folders.values(), default=0)) else dict(self.folders)
         self._found: dict[str, Place | None] = {}
         self._names: dict[str, frozenset[str]] = {}
 
@@ -78,12 +81,9 @@ class Finder:
         if parent:
             above = self.find(parent)
             return self._in_folders(above.folders, last) if above else None
-        place = _top_levels.get(name)
-        if place is None or not os.path.exists(place.file or place.folders[0]):
-            place = _top_level(name)
-            if place is not None:
-                _top_levels[name] = place
-        return place
+        if name not in _top_levels:
+            _top_levels[name] = _top_level(name)
+        return _top_levels[name]
 
     def _in_folders(self, folders: Iterable[str], name: str) -> Place | None:
         namespace = []
@@ -103,8 +103,9 @@ class Finder:
         return Place(None, tuple(namespace)) if namespace else None
 
 
-_top_levels: dict[str, Place] = {}
-_path: tuple[str, ...] = ()
+_top_levels: dict[str, Place | None] = {}
+_path: dict[str, int] = {}
+"""The folders of `sys.path` that `_top_levels` were found in, as they were then."""
 
 
 def _top_level(name: str) -> Place | None:
