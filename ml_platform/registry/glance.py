@@ -1,4 +1,5 @@
-"""Whether the registry still has a model: asked at each run, so without MLflow's client, whose import takes 2 s.
+"""Whether the registry still has a model, and which is the champion: asked often, so without MLflow's client, whose
+import takes 2 s.
 
 A database is read as it is, a server is asked over its REST API. What neither can tell is asked of the client.
 Schema and API as of MLflow 3 (https://mlflow.org/docs/latest/rest-api.html).
@@ -13,12 +14,14 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ml_platform.errors import RegistryError
 from ml_platform.registry.connection import SQLITE, Connection
-from ml_platform.registry.models import CHAMPION, COMPLETE_TAG, DAMAGED_TAG
+from ml_platform.registry.models import CHAMPION, COMPLETE_TAG, DAMAGED_TAG, FINGERPRINT_TAG
 from ml_platform.registry.upload import DATA_VERSION_TAG
 
 _TIMEOUT = 5.0
@@ -32,6 +35,45 @@ _SOUND_VERSION = f"""select 1 from model_versions v where v.name = ? and {_LIVE}
     and not exists ({_WITH_TAG})"""
 _WITH_ALIAS = f"""select 1 from registered_model_aliases a join model_versions v
     on v.name = a.name and v.version = a.version where a.name = ? and a.alias = ? and {_LIVE}"""
+_CHAMPION = f"""select v.version, t.key, t.value from registered_model_aliases a
+    join model_versions v on v.name = a.name and v.version = a.version
+    left join model_version_tags t on t.name = v.name and t.version = v.version
+    where a.name = ? and a.alias = ? and {_LIVE}"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """The registered version that the alias `champion` names, and the trained model that it is; "" where it has none.
+
+    Args:
+        version: MLflow's.
+        fingerprint, data_version: of the trained model.
+    """
+
+    version: str
+    fingerprint: str
+    data_version: str
+
+
+def champion(tracking_uri: str, name: str) -> Champion | None:
+    """The champion of a registered model; None where there is none. See `stands`."""
+    if tracking_uri.startswith(SQLITE):
+        rows = _query(Path(tracking_uri.removeprefix(SQLITE)), _CHAMPION, (name, CHAMPION))
+        return _champion(str(rows[0][0]), {key: value for _, key, value in rows}) if rows else None
+    if _is_plain_server(tracking_uri):
+        with contextlib.suppress(_ForTheClient):
+            found = _get(tracking_uri, "registered-models/alias", name=name, alias=CHAMPION)
+            return _champion(found["model_version"]["version"], _tags(found["model_version"])) if found else None
+    from ml_platform.registry.models import champion as by_client
+
+    standing = by_client(Connection(tracking_uri, patience=_TIMEOUT), name)
+    return _champion(standing.version, standing.tags) if standing else None
+
+
+def _champion(version: str, tags: Mapping[str, str]) -> Champion:
+    return Champion(
+        version=version, fingerprint=tags.get(FINGERPRINT_TAG, ""), data_version=tags.get(DATA_VERSION_TAG, "")
+    )
 
 
 def stands(tracking_uri: str, name: str, data_version: str) -> bool:
@@ -49,11 +91,15 @@ def stands(tracking_uri: str, name: str, data_version: str) -> bool:
     """
     if tracking_uri.startswith(SQLITE):
         return _in_database(Path(tracking_uri.removeprefix(SQLITE)), name, data_version)
-    parts = urllib.parse.urlsplit(tracking_uri)
-    if parts.scheme in ("http", "https") and parts.username is None:
+    if _is_plain_server(tracking_uri):
         with contextlib.suppress(_ForTheClient):
             return _on_server(tracking_uri, name, data_version)
     return _by_client(tracking_uri, name, data_version)
+
+
+def _is_plain_server(tracking_uri: str) -> bool:
+    parts = urllib.parse.urlsplit(tracking_uri)
+    return parts.scheme in ("http", "https") and parts.username is None
 
 
 class _ForTheClient(Exception):
@@ -61,20 +107,22 @@ class _ForTheClient(Exception):
 
 
 def _in_database(path: Path, name: str, data_version: str) -> bool:
-    if not path.is_file():
-        return False
     version = (name, DATA_VERSION_TAG, data_version, COMPLETE_TAG, DAMAGED_TAG)
+    return bool(_query(path, _SOUND_VERSION, version) and _query(path, _WITH_ALIAS, (name, CHAMPION)))
+
+
+def _query(path: Path, query: str, values: Sequence[str]) -> list[Any]:
+    """The rows that MLflow's database answers; none where nothing was ever registered there."""
+    if not path.is_file():
+        return []
     try:
         with contextlib.closing(
             sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_TIMEOUT)
         ) as database:
-            return all(
-                database.execute(query, values).fetchone() is not None
-                for query, values in ((_SOUND_VERSION, version), (_WITH_ALIAS, (name, CHAMPION)))
-            )
+            return database.execute(query, values).fetchall()
     except sqlite3.Error as error:
         if "no such table" in str(error):  # nothing was ever registered here
-            return False
+            return []
         raise RegistryError(
             "MLflow's database cannot be read.",
             where=path,

@@ -9,7 +9,7 @@ import pytest
 from ml_platform.errors import RegistryError
 from ml_platform.registry import models
 from ml_platform.registry.connection import SQLITE
-from ml_platform.registry.glance import stands
+from ml_platform.registry.glance import champion, stands
 from ml_platform.registry.tracking import MlflowResource
 from ml_platform_tests.registry.conftest import free_port
 from ml_platform_tests.registry.test_models import register
@@ -21,10 +21,16 @@ def check(mlflow: MlflowResource, version: str, uri: str = "") -> None:
     client = mlflow.connection().client
     number = client.get_model_version_by_alias("toy", "champion").version
     assert stands(uri, "toy", version)
+    found = champion(uri, "toy")
+    assert found is not None
+    assert (found.version, found.data_version) == (str(number), version)
+    assert found.fingerprint == client.get_model_version("toy", number).tags[models.FINGERPRINT_TAG]
+    assert champion(uri, "another") is None
     assert not stands(uri, "toy", "another")
     assert not stands(uri, "another", version)
 
     client.delete_registered_model_alias("toy", "champion")
+    assert champion(uri, "toy") is None
     assert not stands(uri, "toy", version)
     client.set_registered_model_alias("toy", "champion", number)
     assert stands(uri, "toy", version)
