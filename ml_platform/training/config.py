@@ -15,6 +15,21 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Warm:
+    """A model to go on from.
+
+    Args:
+        parent: its data version.
+        folder: its model folder.
+        files: Parquet files to learn from instead of the job's: new ones, and some that it knows.
+    """
+
+    parent: str
+    folder: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingJob:
     """A training job. The same files, recipe and topology give the same weights, byte for byte.
 
@@ -28,6 +43,7 @@ class TrainingJob:
         numeric, categorical: feature columns, in the model's order.
         recipe: what to train; a mapping of its fields is taken too.
         files: Parquet files, in batch order. Row order matters to the bytes: write them in a fixed order.
+        warm: go on from a model's weights, where they serve; else begin anew with `files`.
         output: the model folder to write. The launcher fills it in where it is empty.
         device: "auto" takes a GPU where there is one.
         progress_seconds: at most how often progress is reported within an epoch.
@@ -46,6 +62,7 @@ class TrainingJob:
     output: str = ""
     device: Device = "auto"
     progress_seconds: float = 1.0
+    warm: Warm | None = None
 
     def __post_init__(self) -> None:
         for name in ("numeric", "categorical", "files"):
@@ -55,6 +72,9 @@ class TrainingJob:
             object.__setattr__(self, name, tuple(str(item) for item in value))
         object.__setattr__(self, "output", str(self.output or ""))
         object.__setattr__(self, "recipe", _recipe(self.recipe))
+        warm: Any = self.warm
+        if isinstance(warm, Mapping):  # as JSON has it
+            object.__setattr__(self, "warm", Warm(**{**warm, "files": tuple(warm["files"])}))
         for name, allowed in (("task", get_args(Task)), ("device", get_args(Device))):
             if getattr(self, name) not in allowed:
                 raise _bad(f"Unknown {name}.", getattr(self, name), f"one of {', '.join(allowed)}")
@@ -84,7 +104,10 @@ class TrainingJob:
         loose = {"schema", "files", "output", "device", "progress_seconds"}
         record = json.loads(self.to_json())
         kept = {key: value for key, value in record.items() if key not in loose}
-        return {**kept, "recipe": json.loads(json.dumps(self.recipe.identity())), "files": len(self.files)}
+        kept |= {"recipe": json.loads(json.dumps(self.recipe.identity())), "files": len(self.files)}
+        if self.warm is not None:
+            kept["warm"] = {"parent": self.warm.parent, "files": len(self.warm.files)}
+        return kept
 
     def to_json(self) -> str:
         """Canonical JSON, with the schema version."""

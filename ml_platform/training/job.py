@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn.parallel import DistributedDataParallel
 
 from ml_platform.errors import TrainingError
-from ml_platform.training import fitting, loader, loop, model_folder, plan, watchdog
+from ml_platform.training import fitting, loader, loop, model_folder, plan, warm, watchdog
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.loader import Cuts, Loader
 from ml_platform.training.preprocessing import Preprocessing
@@ -102,15 +102,31 @@ def seed(value: int) -> None:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What training needs of the data."""
+    """What training needs of the data, and of the model that it goes on from, if it does."""
 
     preprocessing: Preprocessing
     loader: Loader
     cuts: Cuts
+    started: warm.Started
 
 
 def prepare(job: TrainingJob, place: Place) -> Prepared:
-    """Read this rank's share and fit the preprocessing together with the others."""
+    """Read this rank's share, and fit the preprocessing together with the others or take over the parent's."""
+    if job.warm is None:
+        return _prepare(job, place, None, "")
+    parent = warm.parent_of(job)
+    if isinstance(parent, str):
+        return _prepare(job, place, None, parent)
+    try:
+        return _prepare(replace(job, files=job.warm.files), place, parent, "")
+    # Both are the same on every rank: all look at the same sums.
+    except plan.TooFewRowsError as error:
+        return _prepare(job, place, None, f"there is too little to go on with ({error.got})")
+    except warm.Unsuitable as reason:
+        return _prepare(job, place, None, str(reason))
+
+
+def _prepare(job: TrainingJob, place: Place, parent: model_folder.LoadedModel | None, cold: str) -> Prepared:
     groups, schema = plan.survey(job, place.rank, place.world, place.gather)
     rows = sum(group.labelled for group in groups)
     kinds = fitting.kinds(job, schema)
@@ -119,9 +135,13 @@ def prepare(job: TrainingJob, place: Place) -> Prepared:
     partial = fitting.Partial(kinds)
     for table in source if tables is None else tables:
         partial.merge(fitting.summarize(job, kinds, table))
-    preprocessing = fitting.finish(job, place.gather(partial))
+    parts = place.gather(partial)
+    if parent is None:
+        preprocessing, started = fitting.finish(job, parts), warm.Started(cold=cold)
+    else:
+        preprocessing, started = parent.preprocessing, warm.started(job, parent, parts)
     data = loader.make(job, groups, tables, preprocessing, place.rank, place.world, place.device)
-    return Prepared(preprocessing, data, Cuts(rows, place.world, job.recipe.batch_size))
+    return Prepared(preprocessing, data, Cuts(rows, place.world, job.recipe.batch_size), started)
 
 
 def distribute(module: nn.Module, place: Place) -> nn.Module:
@@ -140,12 +160,15 @@ def run(job: TrainingJob, place: Place, report: Reporter | None) -> None:
 
     seed(job.recipe.seed)
     inputs = data.preprocessing.inputs()
-    module = model_folder.build(job.recipe.model, inputs, job.recipe.hyperparameters).to(place.device)
+    module = data.started.module or model_folder.build(job.recipe.model, inputs, job.recipe.hyperparameters)
+    module = module.to(place.device)
     model = distribute(module, place)
     seed(int(loader.generator(job.recipe.seed, "rank", place.rank).initial_seed()))  # dropout differs between ranks
     if report:
+        if job.warm:
+            report.line(f"{job.pipeline}: {data.started.describe(job.warm)}")
         report.line(
-            f"{job.pipeline}: {data.cuts.rows:,} rows from {len(job.files)} files in {load_seconds:.1f} s, "
+            f"{job.pipeline}: {data.cuts.rows:,} rows in {load_seconds:.1f} s, "
             f"{place.world} processes on {place.device.split(':')[0]}, rows in {data.loader.mode}, "
             f"{data.cuts.steps} steps an epoch, {sum(p.numel() for p in module.parameters()):,} parameters"
         )
@@ -168,6 +191,7 @@ def run(job: TrainingJob, place: Place, report: Reporter | None) -> None:
             "load_seconds": load_seconds,
             "seconds": time.perf_counter() - begun,
             "resources": resources,
+            "warm_start": data.started.to_record(),
             "topology": {
                 "processes": place.world,
                 "threads": torch.get_num_threads(),
@@ -178,7 +202,7 @@ def run(job: TrainingJob, place: Place, report: Reporter | None) -> None:
                 "torch": torch.__version__,
             },
         }
-        folder = model_folder.write(job, module, data.preprocessing, history)
+        folder = model_folder.write(job, module, data.preprocessing, history, warm=data.started.module is not None)
         if report:
             report.line(f"{job.pipeline}: model written to {folder}")
 

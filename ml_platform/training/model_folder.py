@@ -34,6 +34,7 @@ from ml_platform.training.result import CONTENT, RESULT, FolderResult, read_resu
 __all__ = ["CONTENT", "FolderResult", "LoadedModel", "build", "load", "read_result", "write"]
 
 SCHEMA_VERSION = 1
+CANNOT_REBUILD = "The model cannot be rebuilt."
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,23 @@ def build(model: str, inputs: ModelInputs, hyperparameters: Mapping[str, Any]) -
     return module
 
 
-def write(job: TrainingJob, module: nn.Module, preprocessing: Preprocessing, history: Mapping[str, Any]) -> Path:
-    """Write the folder under a temporary name, flush it to disk, and rename it to `job.output`."""
+def write(
+    job: TrainingJob,
+    module: nn.Module,
+    preprocessing: Preprocessing,
+    history: Mapping[str, Any],
+    *,
+    warm: bool = False,
+) -> Path:
+    """Write the folder under a temporary name, flush it to disk, and rename it to `job.output`.
+
+    Args:
+        job: what was trained.
+        module: its weights.
+        preprocessing: what its rows went through.
+        history: how it went.
+        warm: whether it went on from the weights of `job.warm`.
+    """
     output = Path(job.output)
     draft = output.with_name(f".{output.name}.{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
@@ -71,6 +87,8 @@ def write(job: TrainingJob, module: nn.Module, preprocessing: Preprocessing, his
         "inputs": asdict(preprocessing.inputs()),
         "parameters": sum(p.numel() for p in module.parameters()),
     }
+    if warm and job.warm is not None:
+        model["warm_start"] = job.warm.parent
     _write_json(draft / "model.json", model)
     _write_json(draft / "preprocessing.json", {"schema": SCHEMA_VERSION, **preprocessing.to_record()})
     save_model(module, str(draft / "weights.safetensors"))
@@ -99,7 +117,7 @@ def load(folder: Path) -> LoadedModel:
         load_model(module, str(folder / "weights.safetensors"))
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, AttributeError, ImportError) as error:
         raise TrainingError(
-            "The model cannot be rebuilt.",
+            CANNOT_REBUILD,
             where=folder,
             got=f"{type(error).__name__}: {error}",
             fix="the model's code may have changed since it was trained: check out the version that trained it",

@@ -27,6 +27,10 @@ Gather = Callable[[Any], list[Any]]
 """Give every rank's value to every rank, in rank order."""
 
 
+class TooFewRowsError(TrainingError):
+    """There are fewer rows with a label than processes to learn from them."""
+
+
 @dataclass(frozen=True)
 class RowGroup:
     """One row group of a file, and how many of its rows have a label."""
@@ -48,7 +52,8 @@ def survey(job: TrainingJob, rank: int, world: int, gather: Gather) -> tuple[lis
         The row groups with labelled rows, in order, and the first file's schema.
 
     Raises:
-        TrainingError: a file cannot be read, or there are fewer labelled rows than ranks.
+        TrainingError: a file cannot be read.
+        TooFewRowsError
         FeatureError: a file lacks a column.
     """
     mine = {i: _count(job, path) for i, path in enumerate(job.files) if i % world == rank}
@@ -63,7 +68,7 @@ def survey(job: TrainingJob, rank: int, world: int, gather: Gather) -> tuple[lis
     ]
     rows = sum(group.labelled for group in groups)
     if rows < world:
-        raise TrainingError(
+        raise TooFewRowsError(
             "There are fewer rows with a label than processes to learn from them.",
             where=f"{job.pipeline}, label {job.label!r}, {len(job.files)} files",
             got=f"{rows} rows, {world} processes",
