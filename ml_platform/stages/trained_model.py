@@ -10,12 +10,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_platform.stages.baseline import learning_params, settled_inputs
+from ml_platform.stages import warm
+from ml_platform.stages.baseline import learning_params
 from ml_platform.stages.shown import rounded
 from ml_platform.stages.stage import UNPARTITIONED, Bench, Outcome, Stage, Work
 from ml_platform.stages.training_set import TrainingList, load_training_list
 from ml_platform.store.manifest import Manifest
-from ml_platform.training.config import TrainingJob
+from ml_platform.training.config import TrainingJob, Warm
 from ml_platform.training.result import CONTENT, FILES, RESULT
 from ml_platform.versions.code import CodeVersion, code_version
 from ml_platform.versions.fingerprint import short_hash
@@ -38,9 +39,10 @@ class TrainedModel(Stage):
     @property
     def description(self) -> str:
         recipe = self.pipeline.recipe
+        begun = "on from the champion's weights" if recipe.warm_start else "from nothing"
         return (
-            f"Unpartitioned: `{recipe.model}`, trained by {recipe.processes} processes together for {recipe.epochs} "
-            "epochs. The same training set, recipe and topology give the same bytes."
+            f"Unpartitioned: `{recipe.model}`, trained {begun} by {recipe.processes} processes together for "
+            f"{recipe.epochs} epochs. The same training set, recipe and topology give the same bytes."
         )
 
     @property
@@ -54,11 +56,18 @@ class TrainedModel(Stage):
         return code_version(roots, params=params, libraries=("torch", "numpy"))
 
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
-        return settled_inputs(chain, self.upstream)
+        """The training set; and where training goes on from a champion, that model."""
+        training_set = chain.settled("training_set", [UNPARTITIONED])[UNPARTITIONED]
+        if isinstance(training_set, str):
+            return {UNPARTITIONED: training_set}
+        parent = warm.parent_inputs(self.pipeline.recipe, training_set)
+        return {UNPARTITIONED: {"training_set": training_set.data_version, **parent}}
 
     def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
         (work,) = works
         listed = load_training_list(bench, work)
+        training_set = work.manifests["training_set"]
+        choice = warm.choose(bench.chain, self.pipeline.recipe, training_set, listed.train)
         job = TrainingJob(
             pipeline=self.pipeline.name,
             task=self.pipeline.task,
@@ -68,10 +77,20 @@ class TrainedModel(Stage):
             recipe=self.pipeline.recipe,
             files=tuple(str(path) for path in TrainingList.paths(bench.store, listed.train)),
             device=bench.settings.device,
+            warm=self._warm(bench, choice) if choice else None,
         )
         folder, follower = self._train(bench, work, job)
         history = json.loads((folder / HISTORY).read_text())
         files = {name: folder / name for name in (*FILES, RESULT)}
+        files[warm.SEEN_FILE] = bench.scratch / warm.SEEN_FILE
+        facts = {"history": history, "mlflow": follower.page, "restarts": follower.restarts}
+        seen = {member.batch: member.version for member in listed.train}
+        if choice is not None:
+            facts["warm_start"] = warm.facts_of(choice, training_set, history)
+            seen = {**choice.seen, **seen} if facts["warm_start"]["warm"] else seen
+        elif self.pipeline.recipe.warm_start is not None:
+            facts["warm_start"] = {**training_set.facts["warm_start"], "warm": False}
+        files[warm.SEEN_FILE].write_text(json.dumps(seen, sort_keys=True, indent=1))
         files[LOSS_PLOT] = bench.scratch / LOSS_PLOT
         files[LOSS_PLOT].write_bytes(_loss_plot(history))
         hashes = json.loads((folder / RESULT).read_text())["files"]
@@ -79,8 +98,14 @@ class TrainedModel(Stage):
             batch=UNPARTITIONED,
             data_version=short_hash({name: hashes[name] for name in CONTENT}),
             files=files,
-            facts={"history": history, "mlflow": follower.page, "restarts": follower.restarts},
+            facts=facts,
         )
+
+    @staticmethod
+    def _warm(bench: Bench, choice: warm.Choice) -> Warm:
+        folder = model_folder(bench.store, choice.parent, bench.scratch / "parent")
+        files = TrainingList.paths(bench.store, choice.members)
+        return Warm(parent=choice.parent.data_version, folder=str(folder), files=tuple(map(str, files)))
 
     def _train(self, bench: Bench, work: Work, job: TrainingJob) -> tuple[Path, _Follower]:
         """Start the job or join the one that runs, and follow it until it has ended.
@@ -155,6 +180,7 @@ class TrainedModel(Stage):
             "final train loss": rounded(history["epochs"][-1]["train_loss"]),
             "weights": manifest.file("weights.safetensors").sha256,
             "restarts": manifest.facts["restarts"],
+            **({"warm start": told} if (told := warm.describe(manifest.facts)) else {}),
             "mlflow run": mlflow_link(manifest.facts["mlflow"]),
         }
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ml_platform.stages import warm
 from ml_platform.stages.chain import State
 from ml_platform.stages.features import parts
 from ml_platform.stages.stage import UNPARTITIONED, Bench, Check, CheckResult, Outcome, Stage, Work
@@ -81,13 +82,15 @@ class TrainingSet(Stage):
         return ("features",)
 
     def code(self) -> CodeVersion:
-        params = {
+        params: dict[str, Any] = {
             "split": asdict(self.pipeline.split),
             "features": self.pipeline.features.columns,
             "label": self.pipeline.label,
             "task": self.pipeline.task,
             "leakage_limit": self.pipeline.leakage_limit,
         }
+        if self.pipeline.recipe.warm_start is not None:
+            params["warm_start"] = True  # only then is the champion looked up
         return code_version(("ml_platform.gates.leakage:separation",), params=params, libraries=("scikit-learn",))
 
     def checks(self) -> tuple[Check, ...]:
@@ -155,11 +158,18 @@ class TrainingSet(Stage):
                 "windows": {"train": [*train[:1], *train[-1:]], "holdout": [*holdout[:1], *holdout[-1:]]},
                 "left_out": left_out,
                 "waived": waived,
+                "warm_start": self._parent(bench, listed.train, left_out),
             },
             checks=checks,
             rejected=empty or "; ".join(check.description for check in checks if not check.passed),
             gated=True,
         )
+
+    def _parent(self, bench: Bench, train: Sequence[Member], left_out: Mapping[str, str]) -> dict[str, str]:
+        """Which model training is to go on from: settled here, for good."""
+        if self.pipeline.recipe.warm_start is None:
+            return {}
+        return warm.parent_of(bench.chain, train, left_out)
 
     @staticmethod
     def _emptiness(listed: TrainingList) -> str:
@@ -200,6 +210,7 @@ class TrainingSet(Stage):
             "holdout window": "..".join(facts["windows"]["holdout"]),
             "left out": len(facts["left_out"]),
             **waived_shown(facts),
+            **({"warm start": told} if (told := warm.describe(facts)) else {}),
         }
 
 
