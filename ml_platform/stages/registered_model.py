@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ml_platform.stages import warm
 from ml_platform.stages.baseline import settled_inputs
 from ml_platform.stages.evaluation import failed_gates, plots_of
 from ml_platform.stages.stage import UNPARTITIONED, Bench, Check, CheckResult, Outcome, Stage, Work
@@ -106,7 +107,7 @@ class RegisteredModel(Stage):
         ) as run:
             run.log_params(mlflow_params(self))
             told = {
-                f"ml_platform.{name.replace(' ', '_')}": text for name, text in waived_shown(training_set.facts).items()
+                f"ml_platform.{name.replace(' ', '_')}": text for name, text in _told(trained, training_set).items()
             }
             run.set_tags(told)
             run.log_series(loss_series(trained.facts["history"]))
@@ -154,6 +155,12 @@ class RegisteredModel(Stage):
         return {**shown, "mlflow run": mlflow_link(facts["mlflow"]), "load it with": load}
 
 
+def _told(trained: Manifest, training_set: Manifest) -> dict[str, str]:
+    """What a person must know of a model's origin: batches that were waived, and whose weights it began with."""
+    began = warm.describe(trained.facts)
+    return {**waived_shown(training_set.facts), **({"warm start": began} if began else {})}
+
+
 def _facts(version: RegisteredVersion) -> dict[str, Any]:
     return {
         "name": version.name,
@@ -181,7 +188,8 @@ def mlflow_params(stage: Stage) -> dict[str, object]:
     recipe = stage.pipeline.recipe.identity()
     nested = {"hyperparameters", "optimizer_options"}
     flat = {name: value for name, value in recipe.items() if name not in nested}
-    return flat | {key: value for name in nested for key, value in recipe[name].items()}
+    replay = {"replay": warm_start.replay} if (warm_start := stage.pipeline.recipe.warm_start) else {}
+    return flat | replay | {key: value for name in nested for key, value in recipe[name].items()}
 
 
 def loss_series(history: Mapping[str, Any]) -> dict[str, list[float]]:
