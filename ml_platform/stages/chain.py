@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -128,16 +129,25 @@ class Chain:
         return {batch: self._judge(name, batch, status) for batch, status in self.statuses(name, batches).items()}
 
     def _archived(self, batches: Sequence[str]) -> dict[str, Manifest | str]:
-        """Snapshots are named by their content alone, so what Dagster has published leads straight to them."""
+        """Snapshots are named by their content alone, so what Dagster has published leads straight to them.
+
+        When planning, those that would be taken come first; one whose landed file is gone stays what it was.
+        """
+        planned: dict[str, Manifest | str] = {}
         if self.planning:
-            return {batch: self._judge(RAW_BATCH, batch, s) for batch, s in self.statuses(RAW_BATCH, batches).items()}
+            statuses = self.statuses(RAW_BATCH, batches)
+            planned = {b: self._judge(RAW_BATCH, b, s) for b, s in statuses.items() if s.state is not State.BLOCKED}
+            if len(planned) == len(batches):
+                return planned
         code = self.stages[RAW_BATCH].version.value
         versions = self.published.versions(RAW_BATCH)
         prints = {b: fingerprint(code, {f"landing/{b}": versions[b]}) for b in batches if b in versions}
         known = self.lookup(RAW_BATCH, prints.values())
         where = f"{self.pipeline.name}/{RAW_BATCH}"
         return {
-            batch: known.get(prints.get(batch, "")) or f"{where} of {batch} has not been taken: materialize it first."
+            batch: planned.get(batch)
+            or known.get(prints.get(batch, ""))
+            or f"{where} of {batch} has not been taken: materialize it first."
             for batch in batches
         }
 
@@ -185,6 +195,32 @@ class Chain:
                 result[f"{stage}/{batch}" if batch else stage] = manifest
         return result
 
+    def of_version(self, name: str, data_version: str, **inputs: str) -> Manifest:
+        """An unpartitioned stage's artifact by its content, the published one before older ones.
+
+        Args:
+            name: the stage.
+            data_version: of the artifact.
+            inputs: data versions of inputs that it must have been built from.
+
+        Raises:
+            RefusedError: there is none any more.
+        """
+        published = self.published.fingerprint(name)
+        older = (manifest.fingerprint for manifest in reversed(self.store.artifacts(self.pipeline.name, name)))
+        for print_ in itertools.chain([published] if published else [], older):
+            manifest = self.lookup(name, [print_]).get(print_)
+            if manifest is None or manifest.data_version != data_version:
+                continue
+            if all(manifest.inputs.get(key) == version for key, version in inputs.items()):
+                return manifest
+        raise RefusedError(
+            "An artifact is gone that a later stage was built from.",
+            where=f"{self.pipeline.name}/{name}",
+            got=f"data version {data_version}",
+            fix=f"ml-platform run {self.pipeline.name} --force --select {name}",
+        )
+
     def batches(self) -> tuple[str, ...]:
         """Every batch that has landed or was ever taken, in name order."""
         return tuple(sorted({*self.published.versions(RAW_BATCH), *self.landed()}))
@@ -192,7 +228,8 @@ class Chain:
     def taken(self) -> tuple[str, ...]:
         """Every batch of which a snapshot is published, in name order; when planning, also what will be taken."""
         if self.planning:
-            return tuple(b for b, s in self.statuses(RAW_BATCH).items() if s.state is not State.BLOCKED)
+            statuses, archived = self.statuses(RAW_BATCH), self.published.versions(RAW_BATCH)
+            return tuple(b for b, status in statuses.items() if status.state is not State.BLOCKED or b in archived)
         return tuple(sorted(self.published.versions(RAW_BATCH)))
 
     def landed(self) -> set[str]:

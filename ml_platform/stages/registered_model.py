@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ml_platform.stages.chain import Chain
 
 GATES_PASSED = "gates_passed"
+TRAINED = "trained_model"
 EXAMPLE_ROWS = 5
 RECORD_FILE = "registered.json"
 
@@ -44,7 +45,7 @@ class RegisteredModel(Stage):
 
     @property
     def upstream(self) -> tuple[str, ...]:
-        return ("trained_model", "evaluation")
+        return ("evaluation",)
 
     def code(self) -> CodeVersion:
         return code_version((), params={"gates": [str(gate) for gate in self.pipeline.gates]}, libraries=())
@@ -53,7 +54,10 @@ class RegisteredModel(Stage):
         return (Check(name=GATES_PASSED, description="Did the model pass every metric gate and the sanity check?"),)
 
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
-        """The model, its evaluation, and which registry it is for: another one has other versions."""
+        """The evaluation, and which registry it is for: another one has other versions.
+
+        A model that scores every held-out row as the registered one does leaves that one in its place.
+        """
         given = settled_inputs(chain, self.upstream)[UNPARTITIONED]
         if isinstance(given, str):
             return {UNPARTITIONED: given}
@@ -63,13 +67,15 @@ class RegisteredModel(Stage):
         (work,) = works
         failed = failed_gates(work.manifests["evaluation"])
         check = CheckResult(name=GATES_PASSED, passed=not failed, description="; ".join(failed))
-        version, page = self._register(bench, work.manifests, register=not failed)
+        evaluation = work.manifests["evaluation"]
+        trained = bench.chain.of_version(TRAINED, evaluation.inputs[TRAINED])
+        version, page = self._register(bench, trained, evaluation, register=not failed)
         record = bench.scratch / RECORD_FILE
-        facts = {"mlflow": page, **(_facts(version) if version else {})}
+        facts = {"mlflow": page, TRAINED: trained.data_version, **(_facts(version) if version else {})}
         record.write_text(json.dumps(facts, indent=1, sort_keys=True))
         yield Outcome(
             batch=UNPARTITIONED,
-            data_version=short_hash([self.pipeline.name, work.inputs["trained_model"], failed]),
+            data_version=short_hash([self.pipeline.name, trained.data_version, failed]),
             files={RECORD_FILE: record},
             facts=facts,
             checks=[check],
@@ -81,24 +87,23 @@ class RegisteredModel(Stage):
         """Whether the registry has the version. A look that imports no MLflow: it is made in every run."""
         from ml_platform.registry.glance import stands
 
-        trained = manifest.inputs["trained_model"]
-        return stands(chain.settings.mlflow, self.pipeline.name, trained)
+        return stands(chain.settings.mlflow, self.pipeline.name, manifest.facts[TRAINED])
 
     def restore(self, bench: Bench, work: Work, manifest: Manifest) -> None:
         """Back at an earlier model: its version is there, and the alias must point at it again."""
-        self._register(bench, bench.chain.input_manifests(work.inputs), register=True)
+        chain, version = bench.chain, manifest.facts[TRAINED]
+        evaluation = chain.of_version("evaluation", manifest.inputs["evaluation"], trained_model=version)
+        self._register(bench, chain.of_version(TRAINED, version), evaluation, register=True)
 
     def _register(
-        self, bench: Bench, inputs: Mapping[str, Manifest], *, register: bool
+        self, bench: Bench, trained: Manifest, evaluation: Manifest, *, register: bool
     ) -> tuple[RegisteredVersion | None, str]:
         """Log all there is to know into the model's MLflow run; then register it. Doing it again changes nothing.
 
         Returns:
             The version, None where it was not to be registered; and where the run can be seen.
         """
-        trained, evaluation = inputs["trained_model"], inputs["evaluation"]
-        found = bench.chain.lookup("training_set", [bench.chain.published.fingerprint("training_set") or ""])
-        training_set = next(iter(found.values()))
+        training_set = bench.chain.of_version("training_set", trained.inputs["training_set"])
         with bench.mlflow.tracked_run(
             bench.context,
             experiment=self.pipeline.name,
