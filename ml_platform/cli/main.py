@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ml_platform.cli import doctor, explain, land, listing, new, plan, run, ui, waive
+from ml_platform.cli import doctor, explain, gc, land, listing, new, plan, run, ui, waive
 from ml_platform.errors import PlatformError
 
 ABOUT = """Train models from data that lands in batches, and never do the same work twice.
@@ -60,6 +60,7 @@ app.command("explain", rich_help_panel=LOOK, epilog=explain.EXAMPLES)(explain.ex
 app.command("ui", rich_help_panel=LOOK, epilog=ui.EXAMPLES)(ui.ui)
 app.command("waivers", rich_help_panel=LOOK, epilog=waive.WAIVERS_EXAMPLES)(waive.waivers)
 app.command("list", rich_help_panel=LOOK)(listing.list_pipelines)
+app.command("gc", rich_help_panel=MACHINE, epilog=gc.EXAMPLES)(gc.gc)
 app.command("doctor", rich_help_panel=MACHINE)(doctor.doctor)
 
 

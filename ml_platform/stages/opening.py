@@ -36,11 +36,11 @@ def chain_of(stages: Mapping[str, Stage], settings: Settings, instance: DagsterI
         store=store_of(settings),
         landing=landing,
         digests=Digests(landing, settings.cache),
-        published=Published(_events(settings, instance), pipeline.name),
+        published=Published(events_of(settings, instance), pipeline.name),
     )
 
 
-def _events(settings: Settings, instance: DagsterInstance | None) -> Events:
+def events_of(settings: Settings, instance: DagsterInstance | None) -> Events:
     """The files of the home's instance where they are the event log; else Dagster is asked."""
     if instance is not None:
         from ml_platform.event_log import EventLog

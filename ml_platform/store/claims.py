@@ -138,6 +138,14 @@ class Claims:
             self._backend.remove_many([path for paths in self._mine.values() for path in paths])
             self._mine.clear()
 
+    def pipelines(self) -> set[str]:
+        """The pipelines of which anyone alive, this process too, is building something."""
+        scanned = self._backend.scan(layout.CLAIMS)
+        said = self._read({p: stamp.text for p, stamp in scanned.items() if not p.startswith(f"{layout.OWNERS}/")})
+        with self._locked():
+            living = {self._token, *self._living(token for token, _ in said.values())}
+        return {path.split("/")[1] for path, (token, _) in said.items() if token in living}
+
     def dead(self) -> list[str]:
         """The paths of claims and owners' records that nobody needs any more."""
         scanned = self._backend.scan(layout.CLAIMS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from ml_platform.errors import DamagedArtifactError
@@ -13,6 +15,9 @@ from ml_platform.store.filesystem import telling
 from ml_platform.store.local import local_stamp
 from ml_platform.store.manifest import ArtifactFile
 from ml_platform.store.verified import Verified
+
+IN_USE = 24 * 3600.0
+"""Seconds: file systems note when a file was read only once a day."""
 
 
 class Copies:
@@ -59,6 +64,27 @@ class Copies:
                     os.replace(source, target)
                     kept.append((str(target), local_stamp(target).text, sha256))
         self._verified.remember(kept)
+
+    def trim(self, most: int, spare: Set[str], *, dry_run: bool) -> list[int]:
+        """Remove copies until they take no more than `most` bytes, those first that were not used for longest.
+
+        What was used within a day stays, and so does what somebody reads, whose SHA-256 is in `spare`. Returns the
+        sizes of those removed.
+        """
+        found = []
+        for path in (self._folder / layout.BLOBS).rglob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.is_file():
+                    stat = path.stat()
+                    found.append((max(stat.st_atime, stat.st_mtime), stat.st_size, path))
+        taken, removed = sum(size for _, size, _ in found), []
+        for last_use, size, path in sorted(found):
+            if taken > most and last_use < time.time() - IN_USE and path.name not in spare:
+                if not dry_run:
+                    path.unlink(missing_ok=True)
+                removed.append(size)
+                taken -= size
+        return removed
 
     def _is_whole(self, copy: Path, file: ArtifactFile) -> bool:
         try:

@@ -63,7 +63,7 @@ class Store:
         else:
             self._backend = RemoteBackend(self.url, storage_options, self.cache / layout.TMP)
         self._verified = Verified(self.cache / "verified.sqlite")
-        self._copies = Copies(self.cache, self._backend, self._verified)
+        self.copies = Copies(self.cache, self._backend, self._verified)
         self._claims: Claims | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Store:
         gone = {*old} - self._backend.stamps(old).keys()  # removed as garbage in the instant before they were marked
         self._backend.put_many({path: sources[path.rpartition("/")[2]] for path in gone})
         if isinstance(self._backend, RemoteBackend):
-            self._copies.keep(sources, self._backend.scratch_root)
+            self.copies.keep(sources, self._backend.scratch_root)
         if len(stand) >= self._backend.stamps_from and not gone:
             by_path = {layout.manifest(m.pipeline, m.stage, m.fingerprint): m for m in stand}
             marks = {sha256: stamp.text for sha256, stamp in stamps.items()}
@@ -212,7 +212,7 @@ class Store:
             if damage := self._damage([file]):
                 raise damaged(file, self._backend.place(path), damage[file.sha256])
             return self._backend.root / path
-        return self._copies.path(file)
+        return self.copies.path(file)
 
     def read_bytes(self, file: ArtifactFile) -> bytes:
         """A file's bytes, verified. Raises DamagedArtifactError as `path`."""
