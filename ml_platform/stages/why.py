@@ -196,13 +196,13 @@ class Why:
         return found
 
     def _upstream(self, stage: Stage, upstream: str, how: str, items: Sequence[str]) -> str:
+        one = len(items) == 1
+        what = f"{'has' if one else 'have'} new data" if how == "changed" else f"{'is' if one else 'are'} {how}"
         if items == [UNPARTITIONED]:
-            return f"{upstream} {'has new data' if how == 'changed' else f'is {how}'}"
-        if how == "changed":
-            return f"{upstream} of {few(items)} has new data"
-        if stage.partitioned:
-            return f"{upstream} of {few(items)} is {how}"
-        return f"batch {items[0]} is {how}" if len(items) == 1 else f"batches {few(items)} are {how}"
+            return f"{upstream} {what}"
+        if how == "changed" or stage.partitioned:
+            return f"{upstream} of {few(items)} {what}"
+        return f"{'batch' if one else 'batches'} {few(items)} {what}"
 
     def _left_out(self, changed: dict[tuple[str, str], _Data]) -> list[Cause]:
         """The training set's batches that a gate let in or out since; takes them out of `changed`."""

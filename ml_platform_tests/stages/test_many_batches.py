@@ -118,15 +118,15 @@ class Place:
         chain.planning = True
         return {stage.name: stage for stage in make_plan(chain)}
 
-    def run(self) -> dict[str, int]:
-        """Carry the chain out. Returns how many bodies each stage ran."""
+    def run(self, stages: Sequence[str] | None = None) -> dict[str, int]:
+        """Carry the chain out, or some stages of it. Returns how many bodies each stage ran."""
         self.world.bodies.clear()
         with pytest.MonkeyPatch.context() as patch, prepare_instance(self.settings) as instance:
             patch.setattr(Chain, "landed", lambda chain: set(self.world.landed))
             result = build_chain_job(self.stages()).execute_in_process(
                 instance=instance,
                 resources=build_resources(self.settings),
-                run_config={"console": "CRITICAL"},
+                run_config={"console": "CRITICAL", "stages": stages},
                 raise_on_error=False,
             )
             run = instance.get_run_by_id(result.run_id)

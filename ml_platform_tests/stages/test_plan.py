@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +11,8 @@ from ml_platform.instance import prepare_instance
 from ml_platform.pipeline import Pipeline
 from ml_platform.settings import Settings
 from ml_platform.stages import stages_of
-from ml_platform.stages.opening import chain_of, landing_of
 from ml_platform.stages.cost import Cost
+from ml_platform.stages.opening import chain_of, landing_of
 from ml_platform.stages.plan import StagePlan, make_plan
 from ml_platform.stages.summary import RunSummary
 from ml_platform.stages.why import NEVER_BUILT
@@ -78,6 +79,19 @@ def test_a_batch_that_landed_again_is_followed_down(home: Settings, cold: RunSum
     assert found["training_set"].may == [""]
     assert found["registered_model"].waits_for == ["trained_model", "evaluation"]
     assert [str(root) for root in found["registered_model"].roots] == [f"raw_batch: {said}"]
+
+
+def test_a_batch_whose_landed_file_is_gone_stays_what_was_taken_of_it(
+    home: Settings, cold: RunSummary, tiny: Pipeline
+) -> None:
+    file = Path(home.landing) / "tiny" / "readings" / "lot-06.csv"
+    kept = file.rename(file.with_name(".lot-06"))
+    try:
+        found = plan(tiny, home)
+    finally:
+        kept.rename(file)
+    assert list(found["raw_batch"].waiting) == ["lot-06"]
+    assert [name for name, stage in found.items() if stage.to_do] == []
 
 
 def test_a_colleagues_results_are_known(
