@@ -185,6 +185,13 @@ class Why:
                 text = self._waiver(stage, how, sorted(data.artifacts))
             elif upstream == "waived":
                 text = "what is waived changed"
+            elif upstream == "warm start":  # beside the champion, or alone when the share to replay changed
+                if any(other == "champion" for other, _ in changed):
+                    continue
+                text = "another share of what the champion knows is seen again"
+            elif upstream == "champion":
+                how_now = {"gone": "begins anew", "new": "goes on from a champion"}
+                text = f"training {how_now.get(how, 'goes on from another champion')}"
             elif upstream == "registry":
                 text = "another model registry is set"
             else:

@@ -30,7 +30,7 @@ def test_a_rejected_batch_is_waived_listed_and_revoked(rejected: Command) -> Non
     assert answer.code == 0
     assert "waived by Ada" in answer.out
     assert "load" in answer.out, "what the gate had said"
-    assert "input waiver is new" in rejected("plan", "tiny").out
+    assert "lot-2 was waived" in rejected("plan", "tiny").out
     assert rejected("run", "tiny", *GATES).code == 0
     gate = json.loads(rejected("plan", "tiny", "--json").out)["tiny"][1]
     assert (gate["fresh"], gate["rejected"]) == (["lot-1", "lot-2"], {})
