@@ -211,65 +211,59 @@ def test_a_run_that_takes_it_from_history_at_the_last_moment_keeps_it(
 
 
 COMMITTER = """
-import itertools, sys, time
+import os, sys
+os.fsync = lambda handle: None
 from pathlib import Path
 from ml_platform.store import Store
 from ml_platform_tests.store.conftest import draft
-url, cache, name, seconds = sys.argv[1], Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
-store, until = Store(url, cache=cache), time.monotonic() + seconds
-for number in itertools.count():
-    if time.monotonic() > until:
-        break
+url, cache, name, numbers = sys.argv[1], Path(sys.argv[2]), sys.argv[3], range(*map(int, sys.argv[4:]))
+store = Store(url, cache=cache)
+print("ready", flush=True)
+sys.stdin.readline()
+for number in numbers:
     with store.scratch() as scratch:
-        drafts = []
-        for each in range(5):
-            (scratch / str(each)).write_text(f"orphan {(5 * number + each) % 400}")
-            drafts.append((draft(f"{name}-{number}-{each}", data_version=f"{name}-{number}-{each}"),
-                           {"x": scratch / str(each)}))
-        for manifest in store.commit_many(drafts):
-            for file in manifest.files:
-                assert store.read_bytes(file)
-print(number)
+        (scratch / "x").write_text(f"orphan {number}")
+        manifest = store.commit(draft(f"{name}-{number}", data_version=f"{name}-{number}"), {"x": scratch / "x"})
+        store.read_bytes(manifest.files[0])
 """
 
 
 def test_commits_that_rely_on_old_bytes_lose_nothing_to_a_collection(
-    local: Store, local_place: Place, tmp_path: Path
+    local: Store, local_place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two processes commit bytes that are there already and named by nothing, while a third removes just those."""
-    for number in range(400):
-        artifact(local, "features", f"orphan-{number}", bytes_of=f"{number}")
-    with local.scratch() as scratch:
-        for number in range(400):
-            (scratch / str(number)).write_text(f"orphan {number}")
-        orphans = {str(number): scratch / str(number) for number in range(400)}
-        first = local.commit(draft("orphans", data_version="orphans"), orphans)
+    """Two processes commit bytes that are there already and named by nothing, while just those are removed."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    orphans = {}
+    for number in range(2000):
+        orphans[str(number)] = tmp_path / f"orphan {number}"
+        orphans[str(number)].write_text(f"orphan {number}")
+    local.commit(draft("orphans", data_version="orphans"), orphans)
     (Path(local_place.url) / layout.manifest(P, "features", "orphans")).unlink()
     age(local_place, 40)
     committers = [
         subprocess.Popen(
-            [sys.executable, "-c", COMMITTER, local_place.url, str(tmp_path / name), name, "3"],
+            [sys.executable, "-c", COMMITTER, local_place.url, str(tmp_path / name), name, *map(str, numbers)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for name in ("a", "b")
+        for name, numbers in (("a", (0, 400)), ("b", (1999, 1599, -1)))
     ]
-    removed = 0
-    while any(committer.poll() is None for committer in committers):
-        done = gc(local)
-        removed += told(done).get("bytes that no artifact names", 0)
-        # Those that the committers have not come to yet are as old as before; so are the marks that they left.
-        age(local_place, 40, first) if not removed else None
     for committer in committers:
-        out, err = committer.communicate()
+        assert committer.stdout is not None
+        committer.stdout.readline()
+    for committer in committers:
+        assert committer.stdin is not None
+        committer.stdin.write("\n")
+        committer.stdin.flush()
+    removed = told(gc(local))["bytes that no artifact names"]
+    for committer in committers:
+        _, err = committer.communicate()
         assert committer.returncode == 0, err
-        assert int(out) > 10
-    assert removed > 100
-    committed = [m for m in local.artifacts(P, "features") if m.fingerprint[:2] in ("a-", "b-")]
-    assert len(committed) > 100
-    found = local_place.store(tmp_path / "fresh").find_many(P, "features", [m.fingerprint for m in committed])
-    assert len(found) == len(committed)
+    assert 1000 < removed <= 2000
+    prints = [f"a-{number}" for number in range(400)] + [f"b-{number}" for number in range(1999, 1599, -1)]
+    assert len(local_place.store(tmp_path / "fresh").find_many(P, "features", prints)) == 800
 
 
 @pytest.mark.parametrize("seed", range(8))
