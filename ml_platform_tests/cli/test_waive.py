@@ -33,7 +33,8 @@ def test_a_rejected_batch_is_waived_listed_and_revoked(rejected: Command) -> Non
     assert "lot-2 was waived" in rejected("plan", "tiny").out
     assert rejected("run", "tiny", *GATES).code == 0
     gate = json.loads(rejected("plan", "tiny", "--json").out)["pipelines"][0]["stages"][1]
-    assert (gate["fresh"], gate["rejected"]) == (["lot-1", "lot-2"], {})
+    assert gate["fresh"] == ["lot-1", "lot-2"]
+    assert not gate["rejected"]
     listed = rejected("waivers").out
     for word in ("lot-2", "Ada", "a new scale", "holds"):
         assert word in listed
