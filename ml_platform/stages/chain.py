@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ml_platform.errors import RefusedError
 from ml_platform.gates.waivers import Waivers
 from ml_platform.stages.stage import UNPARTITIONED, Stage, Work
+from ml_platform.store.gist import paused_collection
 from ml_platform.store.manifest import Manifest
 from ml_platform.versions.fingerprint import fingerprint
 
@@ -84,7 +85,8 @@ class Chain:
             wanted = self.batches() if batches is None else tuple(batches)
         known = self._statuses.setdefault(name, {})
         if missing := [batch for batch in wanted if batch not in known]:
-            known.update(self._look(self.stages[name], missing))
+            with paused_collection():
+                known.update(self._look(self.stages[name], missing))
         return {batch: known[batch] for batch in wanted}
 
     def _look(self, stage: Stage, wanted: Sequence[str]) -> dict[str, Status]:

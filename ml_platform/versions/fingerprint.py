@@ -10,6 +10,8 @@ from typing import Any
 FINGERPRINT_VERSION = 1
 """Raise it when the meaning of a fingerprint changes: every artifact is then built anew, and none is mistaken."""
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
 
 def short_hash(value: Any) -> str:
     """Hash a JSON value. Equal values give equal hashes whatever the order of their keys; 1 and 1.0 differ.
@@ -18,8 +20,7 @@ def short_hash(value: Any) -> str:
         TypeError: `value` is not made of JSON types.
         ValueError: `value` holds a NaN or an infinity, which JSON has no word for.
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(_CANONICAL.encode(value).encode()).hexdigest()[:32]
 
 
 def fingerprint(code_version: str, inputs: Mapping[str, str]) -> str:
