@@ -32,19 +32,19 @@ def needed(settings: Settings, store: Store, manifests: Collection[Manifest]) ->
     """
     from ml_platform.instance import prepare_instance
 
-    with prepare_instance(settings) as instance:
-        try:
+    try:
+        with prepare_instance(settings) as instance:
             names = _published(settings, instance, manifests)
             busy = set(_running(instance))
-        except PlatformError:
-            raise
-        except Exception as error:
-            raise SetupError(
-                "Dagster did not say what is published and what runs, so nothing was removed.",
-                where=settings.dagster_home,
-                got=f"{type(error).__name__}: {error}",
-                fix="make Dagster's database readable, or correct ML_PLATFORM_DAGSTER_HOME",
-            ) from error
+    except PlatformError:
+        raise
+    except Exception as error:
+        raise SetupError(
+            "Dagster did not say what is published and what runs, so nothing was removed.",
+            where=settings.dagster_home,
+            got=f"{type(error).__name__}: {error}",
+            fix="make Dagster's database readable, or correct ML_PLATFORM_DAGSTER_HOME",
+        ) from error
     names |= _registered(settings, manifests) | _current(settings)
     busy |= store.claims.pipelines()
     return Needed(names=names, blobs=set(read_by_jobs(settings)), busy=busy, archive=is_shared(settings))
