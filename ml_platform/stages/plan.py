@@ -164,9 +164,7 @@ class _Planner:
             causes=causes,
             waits_for=[plan.name for plan in waits_for] if may else [],
             roots=_roots(waits_for) if may else [],
-            each=cost_of([*before.values()] or self.history.sample(stage.name, SAMPLED))
-            if build or may or again
-            else None,
+            each=cost_of(_some(before) or self.history.sample(stage.name, SAMPLED)) if build or may or again else None,
         )
 
     def _groups(
@@ -198,6 +196,12 @@ class _Window:
         """Whether one of the batches before is pending, so that what the inputs are is not known yet."""
         at = bisect_left(self._names, batch)
         return not self._pending.isdisjoint(self._names[max(0, at - self._reach) : at])
+
+
+def _some(artifacts: Mapping[str, Manifest]) -> list[Manifest]:
+    """As many as tell what one more costs, from all over the batches."""
+    found = list(artifacts.values())
+    return found[:: max(1, len(found) // SAMPLED)][:SAMPLED]
 
 
 def _roots(above: Iterable[StagePlan]) -> list[Cause]:
