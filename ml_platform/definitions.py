@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import dagster as dg
 
+from ml_platform.automation.alerts import build_alert_sensor
 from ml_platform.automation.wiring import build_schedules, build_sensors
 from ml_platform.discovery import pipelines
 from ml_platform.pipeline import Pipeline
@@ -18,11 +19,15 @@ from ml_platform.stages.waive_job import build_waive_job
 
 def build_definitions(declared: Iterable[Pipeline], settings: Settings) -> dg.Definitions:
     """Definitions of these pipelines, under these settings."""
-    chains = [stages_of(pipeline) for pipeline in declared]
+    named = {pipeline.name: pipeline for pipeline in declared}
+    chains = [stages_of(pipeline) for pipeline in named.values()]
     return dg.Definitions(
         assets=[asset for stages in chains for asset in build_assets(stages)],
         jobs=[job for stages in chains for job in (build_chain_job(stages), build_waive_job(stages))],
-        sensors=[sensor for stages in chains for sensor in build_sensors(stages, settings)],
+        sensors=[
+            *(sensor for stages in chains for sensor in build_sensors(stages, settings)),
+            build_alert_sensor(named, settings),
+        ],
         schedules=[schedule for stages in chains for schedule in build_schedules(stages, settings)],
         resources=build_resources(settings),
         # Stages hand over references and start their own processes where they need them: a process a step would cost

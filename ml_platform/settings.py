@@ -47,6 +47,12 @@ class Settings(BaseSettings):
         description="Whether sensors and schedules run from the first start of a daemon on. Each can be switched in "
         "Dagster's Automation page, and keeps that.",
     )
+    alerts: str = Field(
+        default="",
+        repr=False,
+        description="Where people are told of failed runs, rejected batches and what waits too long: Apprise URLs, "
+        "separated by commas, such as mailto://... or slack://...",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where training runs.")
     java_home: str = Field(
         default="", validation_alias="JAVA_HOME", description="Where Java is (JAVA_HOME). Default: java on the PATH."

@@ -78,7 +78,7 @@ def _result(chain: Chain, found: Arrivals, instance: dg.DagsterInstance) -> dg.S
             [pipeline.name, "raw_batch"],
             partition=batch,
             description=f"Waits for {', '.join(missing)} for more than {declared.deadline_hours:g} h.",
-            metadata={"missing": ", ".join(missing), "overdue": True},
+            metadata={"notice": "overdue", "missing": ", ".join(missing)},
         )
         for batch, missing in found.overdue.items()
     ]

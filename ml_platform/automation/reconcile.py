@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, cast
 import dagster as dg
 
 from ml_platform.automation.dead_runs import mark_dead
-from ml_platform.automation.failures import FAILURE_TAG
-from ml_platform.automation.retries import Attempts, Ending, LastRun, consider
-from ml_platform.automation.runs import batch_part, default_status, going_on, last_ended, request
+from ml_platform.automation.retries import Attempts, LastRun, consider
+from ml_platform.automation.runs import batch_part, default_status, ending_of, going_on, last_ended, request
 from ml_platform.stages.assets import chain_job_name
 from ml_platform.stages.opening import chain_of
 from ml_platform.stages.plan import StagePlan, make_plan
@@ -68,9 +67,12 @@ def build_reconcile_sensor(stages: Mapping[str, Stage], settings: Settings) -> d
         if not plans:
             return dg.SensorResult(skip_reason="Nothing is stale.", cursor=Attempts(counted=_id(last)).to_json())
         key = _key(chain, plans)
-        attempts = consider(attempts, key, _judged(last, key, plans), now, declared)
+        before, attempts = attempts, consider(attempts, key, _judged(last, key, plans), now, declared)
         if why := _not_now(attempts, now):
-            return dg.SensorResult(skip_reason=f"{_told(plans)}: {why}.", cursor=attempts.to_json())
+            notices = _notices(pipeline, before, attempts)
+            return dg.SensorResult(
+                skip_reason=f"{_told(plans)}: {why}.", cursor=attempts.to_json(), asset_events=notices
+            )
         run = request(
             pipeline,
             "reconcile",
@@ -99,7 +101,7 @@ def _just_landed(chain: Chain, last: dg.RunRecord | None, now: float) -> list[st
     without them is not what it should be. A run that should have read them and died is for us to repeat."""
     if chain.pipeline.automation.new_data is None:
         return []
-    repeated = _asked(last.dagster_run, "batches") or set() if last and _ending(last) == "passing" else set()
+    repeated = _asked(last.dagster_run, "batches") or set() if last and ending_of(last) == "passing" else set()
     files = {source.name: chain.landing_files(source.name, source.format) for source in chain.pipeline.sources}
     complete = set.intersection(*(set(listed) for listed in files.values())) - repeated
     unread = {batch: [listed[batch] for listed in files.values()] for batch in complete}
@@ -118,25 +120,15 @@ def _scope(stages: Mapping[str, Stage], last: dg.RunRecord | None) -> Collection
     if pipeline.automation.retrain is None:
         return list(stages)
     again: set[str] = set()
-    if last is not None and _ending(last) == "passing":
+    if last is not None and ending_of(last) == "passing":
         again = _asked(last.dagster_run, "stages") or set(stages)
     return {*batch_part(stages), *again}
-
-
-def _ending(last: dg.RunRecord) -> Ending:
-    run = last.dagster_run
-    if run.status == dg.DagsterRunStatus.SUCCESS:
-        return "experiment" if run.run_config.get("replaced") else "success"
-    if run.status == dg.DagsterRunStatus.CANCELED:
-        return "stopped"
-    # A run that was killed could not say why it failed.
-    return "permanent" if run.tags.get(FAILURE_TAG) == "permanent" else "passing"
 
 
 def _judged(last: dg.RunRecord | None, key: str, plans: list[StagePlan]) -> LastRun | None:
     if last is None:
         return None
-    run, ending = last.dagster_run, _ending(last)
+    run, ending = last.dagster_run, ending_of(last)
     batches, stages = _asked(run, "batches"), _asked(run, "stages")
     tried = (batches is None or batches >= _batches(plans)) and (stages is None or stages >= {p.name for p in plans})
     if ending == "success":
@@ -182,6 +174,14 @@ def _not_now(attempts: Attempts, now: float) -> str:
         return ""
     wait = f"in {attempts.not_before - now:.0f} s at the earliest"
     return f"tried again {wait}, after {attempts.failed} failures" if attempts.failed else f"a run is started {wait}"
+
+
+def _notices(pipeline: Pipeline, before: Attempts, now: Attempts) -> list[dg.AssetObservation]:
+    """What people are told when trying again has not helped. A failure that is not tried again speaks for itself."""
+    if not now.given_up or now.failed <= before.failed:
+        return []
+    text = f"A run has failed {now.failed} times in a row, for a reason that did not pass: no other is started."
+    return [dg.AssetObservation([pipeline.name, "raw_batch"], description=text, metadata={"notice": "given up"})]
 
 
 def _told(plans: list[StagePlan]) -> str:

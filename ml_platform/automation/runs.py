@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from ml_platform.automation.failures import FAILURE_TAG
 from ml_platform.stages.assets import chain_job_name
 
 if TYPE_CHECKING:
+    from ml_platform.automation.retries import Ending
     from ml_platform.pipeline import Pipeline
     from ml_platform.settings import Settings
     from ml_platform.stages.stage import Stage
@@ -38,10 +40,11 @@ def default_status(settings: Settings) -> dg.DefaultSensorStatus:
 def going_on(instance: dg.DagsterInstance, pipeline: Pipeline) -> list[dg.DagsterRun]:
     """Runs of the pipeline that are queued or in progress: of the whole chain, and of assets of it."""
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=_GOING_ON))
-    return [run for run in runs if _is_of(run, pipeline)]
+    return [run for run in runs if is_of(run, pipeline)]
 
 
-def _is_of(run: dg.DagsterRun, pipeline: Pipeline) -> bool:
+def is_of(run: dg.DagsterRun, pipeline: Pipeline) -> bool:
+    """Whether it is a run of the pipeline's chain, or of assets of it."""
     keys = run.asset_selection or ()
     return run.job_name == chain_job_name(pipeline) or any(key.path[0] == pipeline.name for key in keys)
 
@@ -50,6 +53,17 @@ def last_ended(instance: dg.DagsterInstance, pipeline: Pipeline) -> dg.RunRecord
     """The run of the whole chain that was made last, of those that have ended."""
     filters = dg.RunsFilter(job_name=chain_job_name(pipeline), statuses=_ENDED)
     return next(iter(instance.get_run_records(filters=filters, limit=1)), None)
+
+
+def ending_of(record: dg.RunRecord) -> Ending:
+    """How a run ended."""
+    run = record.dagster_run
+    if run.status == dg.DagsterRunStatus.SUCCESS:
+        return "experiment" if run.run_config.get("replaced") else "success"
+    if run.status == dg.DagsterRunStatus.CANCELED:
+        return "stopped"
+    # A run that was killed could not say why it failed.
+    return "permanent" if run.tags.get(FAILURE_TAG) == "permanent" else "passing"
 
 
 def batch_part(stages: Mapping[str, Stage]) -> list[str]:

@@ -26,15 +26,15 @@ def _identity(shown: Mapping[str, Any]) -> str:
 
 
 class PlatformResource(dg.ConfigurableResource[Any]):
-    """The platform's settings. Dagster shows a resource's configuration to everyone, so it holds no storage options:
-    those may be secrets, and stay in the process that read them."""
+    """The platform's settings. Dagster shows a resource's configuration to everyone, so it holds no storage
+    options and no addresses: those may be secrets, and stay in the process that read them."""
 
     settings: dict[str, Any]
 
     @classmethod
     def of(cls, settings: Settings) -> PlatformResource:
         """The resource of these settings."""
-        shown = settings.model_dump(mode="json", exclude={"storage_options"})
+        shown = settings.model_dump(mode="json", exclude={"storage_options", "alerts"})
         _secrets[_identity(shown)] = settings.storage_options
         return cls(settings=shown)
 

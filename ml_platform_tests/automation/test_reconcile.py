@@ -94,11 +94,15 @@ def test_passing_failures_are_retried_up_to_the_limit(stale: Desk, clock: list[f
         request = repair(stale)
         keys.add(request.run_key)
         stale.run(request, FAILURE, **{FAILURE_TAG: "passing"})
-        told = why(stale)
-        assert ("failed 3 times in a row" in told) == (number == 2)
+        result = stale.tick("reconcile")
+        assert isinstance(result, dg.SensorResult)
+        assert [event.metadata["notice"].value for event in result.asset_events] == ["given up"] * (number == 2)
     assert len(keys) == 3, "each retry is a run of its own"
     clock[0] += 1e6
     assert "failed 3 times in a row" in why(stale)
+    result = stale.tick("reconcile")
+    assert isinstance(result, dg.SensorResult)
+    assert not result.asset_events, "people are told once"
 
 
 @pytest.mark.parametrize(
