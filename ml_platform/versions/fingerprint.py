@@ -13,6 +13,9 @@ FINGERPRINT_VERSION = 1
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
 def short_hash(value: Any) -> str:
     """Hash a JSON value. Equal values give equal hashes whatever the order of their keys; 1 and 1.0 differ.
 
