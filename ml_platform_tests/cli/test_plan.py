@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from ml_platform_tests.cli.conftest import Command
+from ml_platform_tests.tiny_pipeline.pipeline import PIPELINE
 
 
 def test_a_plan_says_what_would_run_and_ends_with_two(command: Command, home: Path) -> None:
@@ -53,3 +57,22 @@ def test_explain_refuses_a_stage_that_there_is_not(command: Command, home: Path)
     answer = command("explain", "tiny", "featurs")
     assert answer.code == 2
     assert "one of raw_batch" in answer.err
+
+
+def test_a_plan_can_be_of_some_batches(command: Command, home: Path) -> None:
+    command("land", "tiny")
+    record = json.loads(command("plan", "tiny", "--batches", "lot-02..lot-03", "--json").out)
+    assert record["pipelines"][0]["stages"][0]["missing"] == ["lot-02", "lot-03"]
+    assert command("plan", "tiny", "--batches", "lot-02", "--diff", "main").code == 2
+
+
+def test_of_a_stage_whose_version_is_set_by_hand_explain_says_so(
+    command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "ml_platform_tests.tiny_pipeline.pipeline.PIPELINE", replace(PIPELINE, versions={"features": "3"})
+    )
+    answer = command("explain", "tiny", "features")
+    assert "set by hand: 3" in answer.out
+    assert "features.py" not in answer.out
+    assert "lookback" in answer.out, "parameters still count"

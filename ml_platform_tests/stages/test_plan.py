@@ -14,6 +14,7 @@ from ml_platform.stages import stages_of
 from ml_platform.stages.cost import Cost
 from ml_platform.stages.opening import chain_of, landing_of
 from ml_platform.stages.plan import StagePlan, make_plan
+from ml_platform.stages.run import Request, run_pipeline
 from ml_platform.stages.summary import RunSummary
 from ml_platform.stages.why import NEVER_BUILT
 from ml_platform_tests.conftest import fresh_settings, land_samples
@@ -102,3 +103,16 @@ def test_a_colleagues_results_are_known(
     assert {name for name, stage in found.items() if stage.stale or stage.may} == set()
     assert found["features"].known == LOTS
     assert found["registered_model"].known == [""], found
+
+
+def test_a_rejected_batch_is_shown_with_the_gates_that_it_fails(settings: Settings, tiny: Pipeline) -> None:
+    land_samples(tiny, landing_of(settings), keep=lambda lot: lot == "lot-01")
+    bad = readings(1).set_column(3, "load", [[7.5] * 60])
+    landing_of(settings).put(tiny, "readings", "lot-02", bad, "csv")
+    run_pipeline(tiny, settings, Request(select=["raw_batch", "validated_batch"]))
+    found = plan(tiny, settings)
+    (refusal,) = found["validated_batch"].rejected.values()
+    assert refusal.gates == ("values",)
+    assert "load" in refusal.reason
+    assert found["features"].missing == ["lot-01"]
+    assert list(found["features"].waiting) == ["lot-02"]
