@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from ml_platform.automation.failures import classify
-from ml_platform.errors import PlatformError
+from ml_platform.errors import PlatformError, StoreError
 from ml_platform.stages.chain import State, Status
 from ml_platform.stages.stage import Bench, Outcome, Stage, Work
 from ml_platform.store.manifest import Manifest
@@ -79,6 +79,7 @@ def execute(
     statuses = bench.chain.statuses(stage.name, batches)
     stale = {b: s.work for b, s in statuses.items() if s.work is not None and (force or s.state is State.STALE)}
     tell(len(stale), "")
+    _rely_on(bench, [s.manifest for b, s in statuses.items() if b not in stale and s.state is State.KNOWN])
     for batch, status in statuses.items():
         if batch not in stale:
             yield _settled(stage, bench, batch, status)
@@ -95,6 +96,17 @@ def execute(
                 if new := [work for work in works if work.fingerprint not in known]:
                     yield from _build(stage, bench, new, force=force)
         stale = yield from _await(stage, bench, others, tell)
+
+
+def _rely_on(bench: Bench, known: Sequence[Manifest | None]) -> None:
+    """Say that artifacts from history are used again: garbage is what nobody has used for long."""
+    if gone := bench.store.renew([manifest for manifest in known if manifest is not None]):
+        raise StoreError(
+            "An artifact was removed as garbage at the moment at which it was to be used again.",
+            where=f"{gone[0].pipeline}/{gone[0].stage} {gone[0].batch}".rstrip(),
+            fix="run again: it will be built",
+            passing=True,
+        )
 
 
 def _chunks(works: Sequence[Work], size: int) -> Iterator[Sequence[Work]]:

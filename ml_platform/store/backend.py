@@ -57,8 +57,8 @@ class Backend(Protocol):
     def create_many(self, paths: Sequence[str], data: bytes) -> set[str]:
         """As `create`, for files of equal bytes that a crash of the machine may take: returns those made."""
 
-    def renew(self, path: str, data: bytes) -> None:
-        """As `replace`, for a file that a crash of the machine may take: what counts is when it was written."""
+    def renew_many(self, paths: Sequence[str], data: bytes) -> None:
+        """As `replace`, for files of equal bytes that a crash of the machine may take: what counts is when."""
 
     def fetch(self, path: str, to: Path) -> None:
         """Copy a file to a local path. Raises FileNotFoundError where there is none."""

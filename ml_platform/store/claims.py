@@ -182,7 +182,7 @@ class Claims:
 
     def _renew(self) -> None:
         self._recorded = True
-        self._backend.renew(layout.owner(self._token), json.dumps(this_process().to_dict()).encode())
+        self._backend.renew_many([layout.owner(self._token)], json.dumps(this_process().to_dict()).encode())
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

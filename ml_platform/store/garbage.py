@@ -135,7 +135,7 @@ def collect(
 def _clock(store: Store) -> float:
     """The time by the store's own clock, in seconds since 1970."""
     path = f"{layout.TMP}/{layout.scratch_name()}.clock"
-    store._backend.renew(path, b"")
+    store._backend.renew_many([path], b"")
     try:
         return store._backend.stamps([path])[path].modified
     finally:

@@ -147,13 +147,15 @@ class LocalBackend:
                     made.add(path)
         return made
 
-    def renew(self, path: str, data: bytes) -> None:
-        with telling("The store cannot be written.", self.root), self._temporary() as temporary:
-            self._folder(self.scratch_root)
-            temporary.write_bytes(data)
-            target = self.root / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(temporary, target)
+    def renew_many(self, paths: Sequence[str], data: bytes) -> None:
+        with telling("The store cannot be written.", self.root):
+            for path in paths:
+                with self._temporary() as temporary:
+                    self._folder(self.scratch_root)
+                    temporary.write_bytes(data)
+                    target = self.root / path
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(temporary, target)
 
     def fetch(self, path: str, to: Path) -> None:
         with telling("The store cannot be read.", self.root):

@@ -148,8 +148,8 @@ class RemoteBackend:
     def create_many(self, paths: Sequence[str], data: bytes) -> set[str]:
         return {path for path, made in _each(lambda path: self.create(path, data), paths) if made}
 
-    def renew(self, path: str, data: bytes) -> None:
-        self.replace(path, data)
+    def renew_many(self, paths: Sequence[str], data: bytes) -> None:
+        _each(lambda path: self.replace(path, data), paths)
 
     def fetch(self, path: str, to: Path) -> None:
         with telling("The store cannot be read.", self.url):

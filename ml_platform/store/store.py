@@ -238,16 +238,17 @@ class Store:
         """Keep a small file for good, unless there is one: then return False."""
         return self._backend.create(path, data)
 
-    def renew(self, manifest: Manifest) -> bool:
-        """Say that an artifact from history is relied on again, so that it is not taken for garbage, before it is
-        published. Returns whether it is still there."""
-        path = layout.manifest(manifest.pipeline, manifest.stage, manifest.fingerprint)
-        self._mark_used([path])
-        return path in self._backend.stamps([path])
+    def renew(self, manifests: Sequence[Manifest]) -> list[Manifest]:
+        """Say that artifacts from history are relied on again, so that they are not taken for garbage, before they
+        are published. Returns those that are gone."""
+        recently = (dt.datetime.now(dt.UTC) - dt.timedelta(seconds=RENEWED_AFTER)).isoformat(timespec="milliseconds")
+        old = {layout.manifest(m.pipeline, m.stage, m.fingerprint): m for m in manifests if m.created < recently}
+        self._mark_used(list(old))
+        there = self._backend.stamps(list(old))
+        return [manifest for path, manifest in old.items() if path not in there]
 
     def _mark_used(self, paths: Sequence[str]) -> None:
-        for path in paths:
-            self._backend.renew(layout.used(path), b"")
+        self._backend.renew_many([layout.used(path) for path in paths], b"")
 
     def probe(self) -> str:
         """Write, read and remove a small file. Returns what the store is, in words. Raises StoreError."""
@@ -278,7 +279,7 @@ class Store:
         else:
             damage = self._damage(standing.files)
             stands = not damage and (not replace or standing.data_version == manifest.data_version)
-            if stands and self.renew(standing):
+            if stands and not self.renew([standing]):
                 return standing
             if not damage and not stands:
                 self._backend.create(

@@ -44,7 +44,7 @@ def artifact(store: Store, stage: str, name: str, *inputs: Manifest, **more: Any
                 batch="",
                 data_version=name,
                 inputs={manifest.stage: manifest.data_version for manifest in inputs},
-                **more,
+                **{"created": "2026-01-01T00:00:00.000+00:00", **more},
             ),
             {"x": scratch / "x"},
         )
@@ -180,14 +180,14 @@ def test_what_becomes_needed_meanwhile_stays(local: Store, local_place: Place, t
         asked.append(1)
         return Needed(names={(P, "a")} if len(asked) > 1 else set())
 
-    assert local.renew(b), "a run takes it from history"
+    assert local.renew([b]) == [], "a run takes it from history"
     assert told(collect(local, look, keep_seconds=0)) == {
         "artifacts flights/features": 1,
         "bytes that no artifact names": 1,
     }
     assert stands(local_place, tmp_path / "fresh", a)
     assert stands(local_place, tmp_path / "fresh", b)
-    assert not local.renew(c), "it is gone, and whoever wanted it is told so"
+    assert local.renew([c]) == [c], "it is gone, and whoever wanted it is told so"
 
 
 def test_a_run_that_takes_it_from_history_at_the_last_moment_keeps_it(
@@ -201,12 +201,12 @@ def test_a_run_that_takes_it_from_history_at_the_last_moment_keeps_it(
 
     def renew_first(source: Any, target: Any) -> None:
         if "manifests" in str(source):
-            told_run.append(runs.renew(a))
+            told_run.append(runs.renew([a]))
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", renew_first)
     gc(local)
-    assert told_run[0] is True
+    assert told_run[0] == []
     assert stands(local_place, tmp_path / "fresh", a)
 
 
