@@ -150,7 +150,7 @@ def show(name: str, found: list[StagePlan], console: Console) -> None:
             before = stage_name
         console.print(why)
     costs = total_line([stage.cost for stage in found], [stage.at_most for stage in found], _unknown(found))
-    console.print(f"\n{costs}" if any(stage.to_do for stage in found) else "Nothing to do.")
+    console.print(f"\n{costs}" if any(stage.to_do for stage in found) else "\nNothing to do.")
 
 
 def _takes(stage: StagePlan) -> str:

@@ -51,7 +51,8 @@ class ReferenceTable(Stage):
         landed = chain.landing_files(FOLDER, self.reference.format).get(self.name)
         if landed is None:
             name = f"{FOLDER}/{self.name}.{self.reference.format}"
-            return {UNPARTITIONED: f"reference {self.name} has not landed. Put {name} into {chain.settings.landing}."}
+            where = f"{chain.settings.landing}/{self.pipeline.name}"
+            return {UNPARTITIONED: f"reference {self.name} has not landed. Put {name} into {where}."}
         digest = chain.digests.of([landed])[landed.url]
         if isinstance(digest, LandingError):
             return {UNPARTITIONED: str(digest)}
