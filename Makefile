@@ -56,8 +56,8 @@ format: $(READY)
 	@$(PY) -m ruff format .
 
 bench: java $(READY)
-	@set -e; for file in benchmarks/*.py; do \
-		name=$${file#benchmarks/}; name=$${name%.py}; \
+	@set -e; for file in benchmarks/*.py benchmarks/*/__main__.py; do \
+		name=$${file#benchmarks/}; name=$${name%/__main__.py}; name=$${name%.py}; \
 		case "$$name" in __init__|common) continue;; esac; \
 		echo "== python -m benchmarks.$$name"; $(PY) -m "benchmarks.$$name"; \
 	done

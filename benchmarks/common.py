@@ -56,7 +56,7 @@ def versions(libraries: Iterable[str]) -> dict[str, str]:
 def command() -> str:
     """The command that repeats this."""
     main = sys.modules["__main__"].__spec__
-    program = ["-m", main.name] if main else [sys.argv[0]]
+    program = ["-m", main.name.removesuffix(".__main__")] if main else [sys.argv[0]]
     return shlex.join(["python", *program, *sys.argv[1:]])
 
 
