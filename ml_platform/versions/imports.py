@@ -220,8 +220,8 @@ class _Walk:
         wanted = {name for name in names & source.texts if name != "__pycache__"}
         for pattern in source.patterns:
             wanted |= {name for name in fnmatch.filter(names, pattern) if "." in name}
-        paths = {os.path.join(folder, name) for name in wanted}
-        paths |= {os.path.normpath(os.path.join(folder, t)) for t in source.paths if t.partition("/")[0] in names}
+        paths, within = {os.path.join(folder, name) for name in wanted}, names | {".."}
+        paths |= {os.path.normpath(os.path.join(folder, t)) for t in source.paths if t.partition("/")[0] in within}
         found: set[str] = set()
         for path in paths:
             if os.path.isdir(path):

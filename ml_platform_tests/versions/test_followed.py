@@ -143,6 +143,7 @@ def test_what_a_package_only_names_does_not_count(package: Package) -> None:
         ("from pathlib import Path\nT = Path(__file__).with_name('table.csv')", "rocket/table.csv"),
         ("from pathlib import Path\nT = Path(__file__).parent / 'data' / 'table.csv'", "rocket/data/table.csv"),
         ("from pathlib import Path\nT = Path(__file__).parent / 'data/table.csv'", "rocket/data/table.csv"),
+        ("from pathlib import Path\nT = Path(__file__).parent / '../tables/a.csv'", "rocket/../tables/a.csv"),
         ("from importlib.resources import files\nT = files('rocket') / 'query.sql'", "rocket/query.sql"),
         ("from pathlib import Path\nT = sorted(Path(__file__).parent.glob('*.json'))", "rocket/a.json"),
         ("from pathlib import Path\nT = Path(__file__).parent / 'data'", "rocket/features.txt"),
