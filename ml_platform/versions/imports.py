@@ -225,7 +225,8 @@ class _Walk:
         found: set[str] = set()
         for path in paths:
             if os.path.isdir(path):
-                found |= self._named_in(path, source)
+                inside = path.startswith(folder + os.sep)  # "../.." is no data, and leads round in circles
+                found |= self._named_in(path, source) if inside else set()
             elif os.path.isfile(path) and not path.endswith(_CODE):
                 found.add(path)
         return found

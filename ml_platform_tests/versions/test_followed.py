@@ -161,6 +161,12 @@ def test_a_file_beside_the_code_counts_where_the_code_names_it(package: Package,
         assert [str(cause) for cause in package.version().diff(before)] == [f"{file} changed"]
 
 
+def test_a_text_that_leads_out_of_the_package_is_no_data(package: Package) -> None:
+    package.write("outside.csv", "1")
+    package.features("HERE, UP, NAMES = '.', '../..', ['rocket/..', 'rocket', 'outside.csv', '__pycache__', '*.py']")
+    assert list(package.version().modules) == ["rocket.features"]
+
+
 def test_a_file_of_the_package_above_counts(package: Package) -> None:
     package.features("from rocket.parts import shape")
     package.write("rocket/parts/shape.py", "from pathlib import Path\nT = Path(__file__).parents[1] / 'table.csv'\n")
