@@ -53,7 +53,7 @@ def total(costs: Iterable[Cost | None]) -> Cost:
 def duration(seconds: float) -> str:
     """Seconds as people say them: "45 s", "3 min 10 s", "2 h 5 min"."""
     if seconds < MINUTE:
-        return f"{seconds:.1f} s" if 0 < seconds < 10 else f"{seconds:.0f} s"
+        return f"{max(seconds, 0.1):.1f} s" if 0 < seconds < 10 else f"{seconds:.0f} s"
     whole = round(seconds)
     if whole < HOUR:
         return f"{whole // MINUTE} min {whole % MINUTE} s".removesuffix(" 0 s")

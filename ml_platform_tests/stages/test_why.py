@@ -150,7 +150,7 @@ def test_hours_of_a_gpu_are_counted_for_each_process() -> None:
     ("seconds", "said"),
     [
         (0, "0 s"),
-        (0.04, "0.0 s"),
+        (0.04, "0.1 s"),
         (4.26, "4.3 s"),
         (45.2, "45 s"),
         (190, "3 min 10 s"),
