@@ -61,9 +61,9 @@ def build_new_data_sensor(stages: Mapping[str, Stage], settings: Settings) -> dg
 def _description(pipeline: Pipeline) -> str:
     declared = pipeline.automation.new_data
     assert declared is not None
-    what = "the batches' stages, up to features" if pipeline.automation.retrain else "the whole chain"
+    what = "up to the features; training has its schedule" if pipeline.automation.retrain else "training included"
     return (
-        f"Starts one run of {what} for all batches that have landed whole and were not taken yet. A batch waits "
+        f"Starts one run, {what}, for all batches that have landed whole and were not taken yet. A batch waits "
         f"{declared.deadline_hours:g} h for its other sources before people are told."
     )
 
