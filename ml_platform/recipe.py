@@ -50,6 +50,7 @@ class Recipe:
         seed: of every random number.
         restarts: how often a job that was ended from outside (preempted, killed for memory) is started again. It
             cannot change the bytes, so it is not part of the fingerprint.
+        checkpoint_seconds: how much training such a job may lose. No part of the fingerprint either.
         warm_start: begin with the champion's weights where there is a champion; None always begins anew.
     """
 
@@ -67,6 +68,7 @@ class Recipe:
     memory_mib: int = 4096
     seed: int = 0
     restarts: int = 3
+    checkpoint_seconds: float = 60.0
     warm_start: WarmStart | None = None
 
     def __post_init__(self) -> None:
@@ -77,6 +79,10 @@ class Recipe:
             declared.whole_number("Recipe", name, getattr(self, name), 1)
         declared.whole_number("Recipe", "seed", self.seed, 0, 2**32 - 1)  # more, and scikit-learn refuses
         declared.whole_number("Recipe", "restarts", self.restarts, 0)
+        if not (declared.is_finite(self.checkpoint_seconds) and self.checkpoint_seconds > 0):
+            raise DeclarationError(
+                "The time between checkpoints is positive.", where="Recipe", got=repr(self.checkpoint_seconds)
+            )
         if self.warm_start is not None:
             if isinstance(self.warm_start, Mapping):  # as JSON has it
                 object.__setattr__(self, "warm_start", WarmStart(**self.warm_start))
@@ -102,4 +108,5 @@ class Recipe:
 
     def identity(self) -> dict[str, Any]:
         """Everything that counts for the bytes of a model that begins anew."""
-        return {name: value for name, value in asdict(self).items() if name not in ("restarts", "warm_start")}
+        apart = ("restarts", "checkpoint_seconds", "warm_start")
+        return {name: value for name, value in asdict(self).items() if name not in apart}

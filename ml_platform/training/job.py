@@ -27,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ml_platform.errors import TrainingError
 from ml_platform.training import fitting, loader, loop, model_folder, plan, warm, watchdog
+from ml_platform.training.checkpoint import Checkpoints
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.loader import Cuts, Loader
 from ml_platform.training.preprocessing import Preprocessing
@@ -172,6 +173,9 @@ def run(job: TrainingJob, place: Place, report: Reporter | None) -> None:
             f"{place.world} processes on {place.device.split(':')[0]}, rows in {data.loader.mode}, "
             f"{data.cuts.steps} steps an epoch, {sum(p.numel() for p in module.parameters()):,} parameters"
         )
+    topology = _topology(place, data.loader.mode)
+    say = report.line if report else lambda line: None
+    checkpoints = Checkpoints(job, place.rank, place.gather, topology, say)
     epochs = loop.train(
         model,
         data.loader,
@@ -182,6 +186,7 @@ def run(job: TrainingJob, place: Place, report: Reporter | None) -> None:
         device=place.device,
         report=report.progress if report else lambda values: None,
         progress_seconds=job.progress_seconds,
+        checkpoints=checkpoints,
     )
     resources = place.gather(_resources(place))
     if place.rank == 0:
@@ -192,19 +197,25 @@ def run(job: TrainingJob, place: Place, report: Reporter | None) -> None:
             "seconds": time.perf_counter() - begun,
             "resources": resources,
             "warm_start": data.started.to_record(),
-            "topology": {
-                "processes": place.world,
-                "threads": torch.get_num_threads(),
-                "device": torch.cuda.get_device_name() if place.device != "cpu" else "cpu",
-                "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-                "backend": place.backend,
-                "rows_in": data.loader.mode,
-                "torch": torch.__version__,
-            },
+            "topology": topology,
         }
         folder = model_folder.write(job, module, data.preprocessing, history, warm=data.started.module is not None)
+        checkpoints.remove()
         if report:
             report.line(f"{job.pipeline}: model written to {folder}")
+
+
+def _topology(place: Place, rows_in: str) -> dict[str, Any]:
+    """What the order of sums depends on, and so the bytes."""
+    return {
+        "processes": place.world,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if place.device != "cpu" else "cpu",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "backend": place.backend,
+        "rows_in": rows_in,
+        "torch": torch.__version__,
+    }
 
 
 def _resources(place: Place) -> dict[str, float]:

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ml_platform.errors import TrainingError
 from ml_platform.naming import load_named
 from ml_platform.pipeline import Recipe, Task
+from ml_platform.training.checkpoint import Checkpoints, Progress
 from ml_platform.training.loader import Cuts, Loader
 
 Report = Callable[[dict[str, Any]], None]
@@ -79,16 +81,19 @@ def train(
     device: str,
     report: Report,
     progress_seconds: float,
+    checkpoints: Checkpoints | None = None,
 ) -> list[EpochResult]:
     """Train `model` (wrapped for DistributedDataParallel where there are several ranks) through all epochs.
 
     Args:
         report: called with progress: at each epoch's end, and within it at most every `progress_seconds`.
+        checkpoints: where training that was ended goes on from, and what it is saved into; None for neither.
 
     Raises:
         TrainingError: the loss is not finite, or the model returns logits of the wrong shape.
     """
     loss_of = loss_function(task, recipe.loss)
+    bare = model.module if isinstance(model, DistributedDataParallel) else model
     steps, total = cuts.steps, cuts.steps * recipe.epochs
     weights = [cuts.weight(rank, step) for step in range(steps)]
     sizes = torch.tensor([stop - start for start, stop in (cuts.bounds(rank, s) for s in range(steps))])
@@ -97,11 +102,26 @@ def train(
     adjust = optimizer(recipe, model)
     results = []
     model.train()
-    for epoch in range(1, recipe.epochs + 1):
+    resumed = checkpoints.find() if checkpoints else None
+    if resumed is not None:
+        results = [EpochResult(**result) for result in resumed.results]
+        losses.copy_(resumed.losses)
+    for epoch in range(resumed.epoch if resumed else 1, recipe.epochs + 1):
         begun = reported = time.perf_counter()
         rate = 0.0
         for step, batch in enumerate(loader.epoch(epoch)):
-            rate = learning_rate(recipe, (epoch - 1) * steps + step, total)
+            if resumed is not None and checkpoints is not None:
+                if step < resumed.step:
+                    continue
+                if model is not bare:
+                    # After its first step DistributedDataParallel orders its buckets anew, and the order of sums with
+                    # them: this step, whose effect is undone, makes the next one the second.
+                    loss_of(model(batch.numeric, batch.categorical), batch.target).backward()  # type: ignore[no-untyped-call]
+                checkpoints.restore(bare, adjust)
+                begun -= resumed.seconds
+                resumed = None
+            done = (epoch - 1) * steps + step + 1
+            rate = learning_rate(recipe, done - 1, total)
             for group in adjust.param_groups:
                 group["lr"] = rate
             logits = model(batch.numeric, batch.categorical)
@@ -117,11 +137,18 @@ def train(
             if rank == 0 and (now := time.perf_counter()) - reported >= progress_seconds:
                 reported = now
                 _report_step(report, epoch, step + 1, steps, losses, sizes, rate, cuts.world, now - begun)
+            if checkpoints and step + 1 < steps and checkpoints.due(done):
+                seconds = time.perf_counter() - begun
+                place = Progress(epoch, step + 1, [vars(result) for result in results], losses, seconds)
+                checkpoints.take(bare, adjust, place, done)
         mean = _mean_loss(losses, sizes, cuts)
         seconds = time.perf_counter() - begun
         results.append(EpochResult(epoch, mean, rate, seconds, cuts.rows / seconds))
         if rank == 0:
             report({**vars(results[-1]), "epochs": recipe.epochs})
+        if checkpoints and epoch < recipe.epochs and checkpoints.due(epoch * steps):
+            place = Progress(epoch + 1, 0, [vars(result) for result in results], losses, 0.0)
+            checkpoints.take(bare, adjust, place, epoch * steps)
     return results
 
 

@@ -1,6 +1,7 @@
 """Real jobs of two processes under torchrun. Each start takes seconds, so tests share what they can."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -207,7 +208,7 @@ def undisturbed(launcher: LocalLauncher, paths: list[str]) -> FolderResult:
 
 
 def slow(paths: list[str]) -> TrainingJob:
-    return made.job(paths, model=TROUBLED, hyperparameters={"trouble": "slow"}, epochs=5)
+    return made.job(paths, model=TROUBLED, hyperparameters={"trouble": "slow"}, epochs=5, checkpoint_seconds=0.05)
 
 
 @pytest.mark.parametrize(
@@ -224,9 +225,12 @@ def test_a_job_ended_from_outside_in_mid_training_ends_with_the_same_bytes(
 ) -> None:
     name = f"disturbed-{who}-{number}"
     seen: list[State] = []
+    went_on: list[int] = []
 
     def disturb(line: str) -> None:
-        if line.startswith("epoch 2/5") and State.LOST not in seen:
+        if found := re.match("goes on from a checkpoint: epoch ([0-9])", line):
+            went_on.append(int(found[1]))
+        if line.startswith("epoch 3/5") and State.LOST not in seen:
             os.kill(pids(f"-m ml_platform.{who} ", launcher.folder(name))[-1], number)
 
     result = launch.run(
@@ -239,6 +243,9 @@ def test_a_job_ended_from_outside_in_mid_training_ends_with_the_same_bytes(
     )
     assert seen == [State.RUNNING, State.LOST, State.WAITING, State.RUNNING, State.SUCCEEDED]
     assert same_bytes(result, undisturbed)
+    assert went_on
+    assert went_on[0] >= 2, "what was trained before is not trained again"
+    assert sorted(path.name for path in launcher.folder(name).glob(".*")) == [], "no checkpoint is left"
 
 
 def test_the_number_of_restarts_is_no_part_of_what_a_job_is(paths: list[str]) -> None:

@@ -1,0 +1,145 @@
+"""Training that is broken off and begun again ends with the same bytes, in this process, as the only rank."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml_platform.training import job as training
+from ml_platform.training.config import TrainingJob
+from ml_platform.training.report import Reporter
+from ml_platform.training.result import CONTENT
+from ml_platform_tests.training import made
+
+DROPOUT: dict[str, Any] = {
+    "hyperparameters": {"hidden": [16, 8], "dropout": 0.3},
+    "epochs": 4,
+    "processes": 1,
+    "batch_size": 512,
+}
+
+
+class BrokenOffError(Exception):
+    """What a test raises in the middle of training."""
+
+
+class Listener(Reporter):
+    """Keeps the lines, and breaks off after so many steps."""
+
+    def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
+        super().__init__(None)
+        self.lines: list[str] = []
+        self.steps: list[tuple[int, int]] = []
+        self.of = 0
+        self._stop_at = stop_at
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def progress(self, values: dict[str, Any]) -> None:
+        if "step" in values:
+            self.of = values["steps"]
+            self.steps.append((values["epoch"], values["step"]))
+            if self.steps[-1] == self._stop_at:
+                raise BrokenOffError
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return made.files(tmp_path_factory.mktemp("data"))
+
+
+def job(paths: list[str], out: Path, **changes: Any) -> TrainingJob:
+    """A job with a checkpoint after nearly every step."""
+    return made.job(paths, out, progress_seconds=0.0, checkpoint_seconds=1e-9, **{**DROPOUT, **changes})
+
+
+def train(job: TrainingJob, listener: Listener) -> Path:
+    training.seed(job.recipe.seed)
+    training.run(job, training.Place(0, 1, "cpu", "none"), listener)
+    return Path(job.output)
+
+
+def same(a: Path, b: Path) -> bool:
+    return all((a / name).read_bytes() == (b / name).read_bytes() for name in CONTENT)
+
+
+def checkpoints(out: Path) -> list[Path]:
+    found = out.with_name(f".{out.name}.checkpoints").glob("*.pt")
+    return sorted(found, key=lambda path: int(path.name.partition("-")[0]))
+
+
+@pytest.fixture(scope="module")
+def whole(paths: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same job, without a checkpoint and undisturbed."""
+    out = tmp_path_factory.mktemp("whole") / "model"
+    return train(made.job(paths, out, **DROPOUT), Listener())
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a checkpoint takes: a step takes less than one."""
+    monkeypatch.setattr("ml_platform.training.checkpoint.WORTH", 0)
+
+
+@pytest.mark.parametrize("stop_at", [(1, 3), (3, 1), (2, 4), (4, 2)])
+def test_it_goes_on_where_it_was_and_ends_with_the_same_bytes(
+    paths: list[str], whole: Path, tmp_path: Path, stop_at: tuple[int, int]
+) -> None:
+    out = tmp_path / "model"
+    with pytest.raises(BrokenOffError):
+        train(job(paths, out), Listener(stop_at))
+    assert not out.exists()
+    assert len(checkpoints(out)) in (1, 2)
+    second = Listener()
+    train(job(paths, out), second)
+    assert any("goes on from a checkpoint" in line for line in second.lines)
+    counted, begun = ((epoch - 1) * second.of + step for epoch, step in (stop_at, second.steps[0]))
+    assert counted - 2 <= begun <= counted, "at most a few steps are done again"
+    assert same(out, whole)
+    epochs = json.loads((out / "history.json").read_text())["epochs"]
+    expected = json.loads((whole / "history.json").read_text())["epochs"]
+    assert [e["train_loss"] for e in epochs] == [e["train_loss"] for e in expected]
+    assert checkpoints(out) == [], "nobody needs them any more"
+
+
+def test_streamed_rows_are_passed_over_in_the_same_order(tmp_path: Path) -> None:
+    paths = made.files(tmp_path / "data", batches=2, rows=20_000, row_group=1500)
+    changes: dict[str, Any] = {"memory_mib": 1, "batch_size": 4096, "epochs": 2}
+    undisturbed = train(job(paths, tmp_path / "whole", **changes), Listener())
+    with pytest.raises(BrokenOffError):
+        train(job(paths, tmp_path / "model", **changes), Listener((2, 5)))
+    resumed = Listener()
+    assert same(train(job(paths, tmp_path / "model", **changes), resumed), undisturbed)
+    assert (2, 3) <= resumed.steps[0] <= (2, 5)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(paths: list[str], whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    with pytest.raises(BrokenOffError):
+        train(job(paths, out), Listener((3, 3)))
+    before, newest = checkpoints(out)
+    newest.write_bytes(newest.read_bytes()[:-100])
+    second = Listener()
+    train(job(paths, out), second)
+    assert f"the checkpoint {newest.name} is damaged and is not used" in second.lines
+    assert any("goes on from a checkpoint" in line for line in second.lines)
+    assert second.steps[0] == (3, int(before.name.partition("-")[0]) - 2 * second.of + 1)
+    assert same(out, whole)
+
+
+def test_the_checkpoint_of_another_job_is_not_used(paths: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    with pytest.raises(BrokenOffError):
+        train(job(paths, out), Listener((2, 2)))
+    second = Listener()
+    train(job(paths, out, seed=5), second)
+    assert any("is of another job" in line for line in second.lines)
+    assert second.steps[0] == (1, 1)
+
+
+def test_how_often_one_is_taken_is_no_part_of_what_a_job_is(paths: list[str], tmp_path: Path) -> None:
+    assert job(paths, tmp_path / "a").identity() == made.job(paths, tmp_path / "b", **DROPOUT).identity()
