@@ -46,13 +46,21 @@ class LocalBackend:
         return result
 
     def stamps(self, paths: Sequence[str]) -> dict[str, Stamp]:
-        result = {}
+        result: dict[str, Stamp] = {}
         with telling("The store cannot be read.", self.root):
-            for path in paths:
-                try:
-                    result[path] = local_stamp(self._base + path)
-                except FileNotFoundError:
-                    continue
+            try:
+                root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:
+                return result
+            try:
+                # In name order and from the root on: of ten thousands, finding the folders takes most of the time.
+                for path in sorted(paths):
+                    try:
+                        result[path] = _stamp(os.stat(path, dir_fd=root))
+                    except FileNotFoundError:
+                        continue
+            finally:
+                os.close(root)
         return result
 
     def digests(self, paths: Sequence[str]) -> dict[str, str]:
