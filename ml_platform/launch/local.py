@@ -6,7 +6,7 @@ are gone. Under the work folder:
 
     .locks/NAME      the lock; never removed
     .locks/NAME.use  held, shared, by everyone who still needs the result
-    NAME/            spec.json, status.json, log.txt, failures.json, ranks/, model/
+    NAME/            spec.json, status.json, log.txt, failures.json, ranks/, model/, and while it trains its checkpoints
 """
 
 from __future__ import annotations
