@@ -113,6 +113,10 @@ class Waivers:
 
     def standing(self, stage: str, batch: str, data_version: str) -> Waiver | None:
         """The waiver that holds for this data of a batch, or None."""
+        if not self._folders():
+            return None
+        if not self._folders():  # as nearly always, and it is asked of each of ten thousand batches
+            return None
         holding = [e.waiver for e in self._in(_folder(self._pipeline, stage, batch, data_version)) if e.holds(self.now)]
         return holding[0] if holding else None
 
