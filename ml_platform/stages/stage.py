@@ -177,10 +177,11 @@ class Stage(ABC):
 
     @functools.cached_property
     def version(self) -> CodeVersion:
-        """What its code does, read once: a file that is edited while this process runs did not run in it.
+        """What its code does, read once: a file that is edited while this process runs did not run in it."""
+        return self.version_now()
 
-        Where the pipeline sets the stage's version by hand, that and the parameters.
-        """
+    def version_now(self) -> CodeVersion:
+        """What its code does, read now; where the pipeline sets the version by hand, that and the parameters."""
         pin = self.pipeline.versions.get(self.name)
         return self.code() if pin is None else self.code().pinned(pin)
 

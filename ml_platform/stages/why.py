@@ -300,7 +300,8 @@ class Why:
             name: self.chain.landing_files(feed, format_).get(batch) for name, (feed, format_, batch) in places.items()
         }
         digests = self.chain.digests.of([file for file in landed.values() if file is not None])
-        changed = [name for name, file in landed.items() if file is None or digests[file.url] != taken.get(name)]
+        now = {name: None if file is None else digests[file.url] for name, file in landed.items()}
+        changed = [name for name in places if now[name] != taken.get(name)]
         return [shown[name] for name in changed or places]
 
 
