@@ -57,7 +57,7 @@ class TrainingList:
     @staticmethod
     def paths(store: Store, members: Sequence[Member]) -> list[Path]:
         """Verified local paths of the members' Parquet files, in batch order."""
-        return [store.path(file) for member in members for file in member.files]
+        return store.paths(file for member in members for file in member.files)
 
 
 def _member(record: Mapping[str, Any]) -> Member:

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ml_platform.errors import DamagedArtifactError, StoreError
 from ml_platform.store import layout
@@ -38,6 +38,9 @@ from ml_platform.store.remote import RemoteBackend
 from ml_platform.store.verified import Verified
 
 _log = logging.getLogger(__name__)
+_A = TypeVar("_A")
+_B = TypeVar("_B")
+_THREADS = 8
 
 RENEWED_AFTER = 3600.0
 """Seconds after which a commit that relies on bytes from before says so. Far less than garbage must be old."""
@@ -207,12 +210,18 @@ class Store:
         Raises:
             DamagedArtifactError: the bytes are missing or not those that were committed.
         """
-        path = layout.blob(file.sha256)
-        if isinstance(self._backend, LocalBackend):
-            if damage := self._damage([file]):
-                raise damaged(file, self._backend.place(path), damage[file.sha256])
-            return self._backend.root / path
-        return self.copies.path(file)
+        return self.paths([file])[0]
+
+    def paths(self, files: Iterable[ArtifactFile]) -> list[Path]:
+        """Local paths of many files' bytes, as `path`: checked at once, and fetched several at a time."""
+        files = list(files)
+        if not isinstance(self._backend, LocalBackend):
+            return _parallel(self.copies.path, files)
+        damage = self._damage(files)
+        for file in files:
+            if file.sha256 in damage:
+                raise damaged(file, self._backend.place(layout.blob(file.sha256)), damage[file.sha256])
+        return [self._backend.root / layout.blob(file.sha256) for file in files]
 
     def read_bytes(self, file: ArtifactFile) -> bytes:
         """A file's bytes, verified. Raises DamagedArtifactError as `path`."""
@@ -359,10 +368,10 @@ def _describe(path: Path) -> tuple[str, int]:
     return digest(path), path.stat().st_size
 
 
-def _parallel(work: Callable[[Path], Any], items: Sequence[Path]) -> list[Any]:
+def _parallel(work: Callable[[_A], _B], items: Sequence[_A]) -> list[_B]:
     if len(items) < 2:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(work, items))
 
 

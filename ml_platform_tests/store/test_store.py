@@ -311,6 +311,16 @@ def test_scratch_is_always_removed(store: Store) -> None:
     assert not scratch.exists()
 
 
+def test_many_files_are_found_at_once(store: Store, place: Place, tmp_path: Path) -> None:
+    files = commit(store, {f"part-{number}": b"%d" % number for number in range(20)}).files
+    for reader in (store, place.store(tmp_path / "fresh")):
+        assert [path.read_bytes() for path in reader.paths(files)] == [reader.read_bytes(file) for file in files]
+        assert reader.paths([]) == []
+    place.delete(blob(files[7]))
+    with pytest.raises(DamagedArtifactError, match=files[7].name):
+        place.store(tmp_path / "another").paths(files)
+
+
 def test_a_file_from_elsewhere_is_copied_not_moved(store: Store, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.write_bytes(b"mine")
