@@ -14,7 +14,9 @@ from ml_platform.versions import syntax
 from ml_platform.versions.places import Finder, Place, changed_at, is_racy, shown_file
 from ml_platform.versions.syntax import Import, Source
 
-_WORDS_ONLY = frozenset({"ml_platform.batches", "ml_platform.errors", "ml_platform.naming", "ml_platform.pipeline"})
+_WORDS_ONLY = frozenset(
+    f"ml_platform.{name}" for name in ("batches", "declared", "errors", "feeds", "naming", "pipeline", "recipe")
+)
 """Modules that cannot change a result by themselves: texts for people, and the form of declarations, whose values the
 stages that read them count among their parameters."""
 _CODE = (".py", ".pyc", ".pyi", ".so", ".pyx", ".pxd", ".c")
