@@ -27,6 +27,9 @@ class Source:
             object store shows whole objects only). "marker": a file of its name with `.done` behind it stands
             beside it, and is no older. "checksum": likewise with `.sha256`, which holds the file's SHA-256 as
             `sha256sum` writes it.
+        required: whether a batch waits for it until it lands. One that is not required is waited for up to the deadline
+            (`NewData.deadline_hours`); then the batch is taken without, and its frame has no rows of that batch. Its
+            schema must be strict and name every column's type. When it lands after all, the batch is taken again.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Source:
     format: Format = "parquet"
     known_later: tuple[str, ...] = ()
     complete: Complete = "still"
+    required: bool = True
 
     def __post_init__(self) -> None:
         _check_feed("Source", self.name, self.schema, self.format)

@@ -184,6 +184,8 @@ class Pipeline:
         self._check_types(where)
         if not self.sources:
             raise DeclarationError("A pipeline needs at least one source.", where=where)
+        if not any(source.required for source in self.sources):
+            raise DeclarationError("A pipeline needs at least one source that is required.", where=where)
         feeds = [*(source.name for source in self.sources), *(reference.name for reference in self.references)]
         if twice := sorted({n for n in feeds if feeds.count(n) > 1}):
             raise DeclarationError("Two sources or references have one name.", where=where, got=", ".join(twice))

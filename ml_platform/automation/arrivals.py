@@ -28,7 +28,7 @@ class Memory:
         mark: up to this batch everything is settled: a look that lists only new names begins behind it.
         listed: when everything was last listed, in seconds since 1970.
         seen: versions of files that were not known to be complete, by "source/batch".
-        since: when batches that wait for a source were first seen.
+        since: when batches that lack a source were first seen.
         told: batches of which people were told that they wait too long.
         requested: what a run was asked to take of each batch. Kept while it is not taken: if that run fails, taking
             it again is for `reconcile` to decide.
@@ -58,7 +58,7 @@ class Arrivals:
     Args:
         ready: what landed, by batch, of complete batches that nobody was asked to take.
         growing: batches with a file that may still be written.
-        waiting: sources that a batch lacks, by batch.
+        waiting: sources that a batch lacks, and waits for, by batch.
         overdue: those of `waiting` that have waited too long, and of which nobody was told.
         memory: for the next look, once people are told of what is overdue.
     """
@@ -90,8 +90,14 @@ def look(chain: Chain, memory: Memory, now: float) -> Arrivals:
     growing: list[str] = []
     waiting: dict[str, tuple[str, ...]] = {}
     settled: set[str] = set()
+    deadline = declared.deadline_hours * 3600
+    since: dict[str, float] = {}
     for batch, landed in files.items():
-        if missing := _missing(chain, landed):
+        missing = _missing(chain, landed)
+        if missing and batch not in taken:
+            since[batch] = memory.since.get(batch, now)
+        late = batch in since and now - since[batch] > deadline
+        if batch in since and not (late and _goes_on(chain, missing)):
             waiting[batch] = missing
         elif not all(_complete(chain, memory, batch, source, file, now) for source, file in landed.items()):
             growing.append(batch)
@@ -101,24 +107,28 @@ def look(chain: Chain, memory: Memory, now: float) -> Arrivals:
             ready[batch] = _version(landed)
     # Of what was not listed this time, nothing new is known.
     unlisted = set() if whole else {*memory.since, *memory.requested} - files.keys()
-    since = {batch: memory.since.get(batch, now) for batch in waiting}
     since |= {batch: memory.since[batch] for batch in unlisted & memory.since.keys()}
-    late = {batch for batch, first in since.items() if now - first > declared.deadline_hours * 3600}
+    late_ones = {batch for batch in {*waiting, *unlisted} & since.keys() if now - since[batch] > deadline}
     kept = (settled - taken) | unlisted
     return Arrivals(
         ready=ready,
         growing=tuple(growing),
         waiting=waiting,
-        overdue={batch: waiting[batch] for batch in sorted((late & waiting.keys()) - set(memory.told))},
+        overdue={batch: waiting[batch] for batch in sorted((late_ones & waiting.keys()) - set(memory.told))},
         memory=Memory(
-            mark=_mark("" if whole else memory.mark, files, settled | late),
+            mark=_mark("" if whole else memory.mark, files, settled | late_ones),
             listed=now if whole else memory.listed,
             seen={f"{source}/{batch}": file.version for batch in growing for source, file in files[batch].items()},
             since=since,
-            told=sorted(late),
+            told=sorted(late_ones),
             requested={batch: version for batch, version in memory.requested.items() if batch in kept},
         ),
     )
+
+
+def _goes_on(chain: Chain, missing: Iterable[str]) -> bool:
+    """Whether a batch is taken without these sources."""
+    return not any(chain.pipeline.source(name).required for name in missing)
 
 
 def _missing(chain: Chain, landed: Mapping[str, LandedFile]) -> tuple[str, ...]:

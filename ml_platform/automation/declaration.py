@@ -23,8 +23,9 @@ class NewData:
         relist_seconds: how often a bucket is listed whole. In between, only names after the last batch that was
             settled are listed, so a batch that lands again under an old name is noticed this late. A folder is
             always listed whole, which costs little.
-        deadline_hours: how long a batch may wait for its other sources after its first one was seen. Then people are
-            told, once; the batch is taken whenever it becomes complete.
+        deadline_hours: how long a batch may wait for its other sources after its first one was seen. Then it is taken
+            without those that are not required. If it lacks one that is, people are told, once, and it is taken
+            whenever it becomes complete.
         batches_a_run: at most so many in one run; what is left goes into the next.
     """
 

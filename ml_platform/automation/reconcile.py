@@ -53,7 +53,7 @@ def build_reconcile_sensor(stages: Mapping[str, Stage], settings: Settings) -> d
             context.log.warning("Run %s is marked as failed: its process is gone.", run_id)
         if runs := going_on(instance, pipeline):
             return dg.SkipReason(f"Run {runs[0].run_id[:8]} is at it.")
-        if edited := [stage.name for stage in stages.values() if stage.code().value != stage.version.value]:
+        if edited := [stage.name for stage in stages.values() if stage.version_now().value != stage.version.value]:
             return dg.SkipReason(
                 f"The code of {', '.join(edited)} was edited since it was loaded: reload the code location for it."
             )
@@ -62,7 +62,9 @@ def build_reconcile_sensor(stages: Mapping[str, Stage], settings: Settings) -> d
         last = last_ended(instance, pipeline)
         if new := _just_landed(chain, last, now):
             return dg.SkipReason(f"{len(new)} batches have just landed: {pipeline.name}_new_data takes them first.")
-        plans = [plan for plan in make_plan(chain) if plan.to_do and plan.name in _scope(stages, last)]
+        plans = [
+            plan for plan in make_plan(chain, _settled(chain, now)) if plan.to_do and plan.name in _scope(stages, last)
+        ]
         attempts = Attempts.from_json(context.cursor)
         if not plans:
             return dg.SensorResult(skip_reason="Nothing is stale.", cursor=Attempts(counted=_id(last)).to_json())
@@ -103,14 +105,31 @@ def _just_landed(chain: Chain, last: dg.RunRecord | None, now: float) -> list[st
         return []
     repeated = _asked(last.dagster_run, "batches") or set() if last and ending_of(last) == "passing" else set()
     files = {source.name: chain.landing_files(source.name, source.format) for source in chain.pipeline.sources}
-    complete = set.intersection(*(set(listed) for listed in files.values())) - repeated
-    unread = {batch: [listed[batch] for listed in files.values()] for batch in complete}
+    complete = set.intersection(*(set(files[s.name]) for s in chain.pipeline.sources if s.required)) - repeated
+    unread = {batch: [listed[batch] for listed in files.values() if batch in listed] for batch in complete}
     known = chain.digests.known(file for landed in unread.values() for file in landed)
     return sorted(
         batch
         for batch, landed in unread.items()
         if any(file.url not in known and 0 <= now - file.modified < LEFT_TO_NEW_DATA_SECONDS for file in landed)
     )
+
+
+def _settled(chain: Chain, now: float) -> list[str] | None:
+    """The batches to plan for: all but those that still wait for a source which they may be taken without. None where
+    there are no such batches."""
+    declared, sources = chain.pipeline.automation.new_data, chain.pipeline.sources
+    if declared is None or all(source.required for source in sources):
+        return None
+    files = [chain.landing_files(source.name, source.format) for source in sources]
+    taken = chain.published.versions("raw_batch")
+    settled = []
+    for batch in chain.batches():
+        landed = [listed[batch] for listed in files if batch in listed]
+        newest = max((file.modified for file in landed), default=0.0)
+        if batch in taken or len(landed) == len(sources) or now - newest > declared.deadline_hours * 3600:
+            settled.append(batch)
+    return settled
 
 
 def _scope(stages: Mapping[str, Stage], last: dg.RunRecord | None) -> Collection[str]:

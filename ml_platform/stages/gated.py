@@ -53,18 +53,22 @@ def check_feeds(
     *,
     waived: bool = False,
 ) -> tuple[dict[str, GateReport], dict[str, Path]]:
-    """Check each feed's file.
+    """Check each feed's file. An optional source without one is a file without rows.
 
     Returns:
         The reports and, by name, the canonical Parquet files of the feeds that are accepted, or may be and are waived.
     """
+    from ml_platform.gates.absent import absent
     from ml_platform.gates.schema import check
 
     reports: dict[str, GateReport] = {}
     files: dict[str, Path] = {}
     for feed in feeds:
         target = out / f"{feed.name}.parquet"
-        report = check(landed[feed.name], feed, memory_mib=memory_mib, out=target, batch=batch, waived=waived)
+        if feed.name in landed:
+            report = check(landed[feed.name], feed, memory_mib=memory_mib, out=target, batch=batch, waived=waived)
+        else:
+            report = absent(feed, target, batch)
         reports[feed.name] = report
         if report.accepted or (waived and report.waivable):
             files[f"{feed.name}.parquet"] = target

@@ -41,20 +41,20 @@ class RawBatch(Stage):
         return code_version((), params={"layout": 1, "sources": [s.name for s in self.pipeline.sources]}, libraries=())
 
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
-        """A batch is complete when every source has landed. Its input is the content of its files."""
+        """A batch is complete when every required source has landed. Its input is the content of its files."""
         files = self.landed(chain)
         found: dict[str, Mapping[str, str] | str] = {}
         complete: list[str] = []
         for batch in batches:
-            missing = [source.name for source in self.pipeline.sources if batch not in files[source.name]]
+            missing = [s.name for s in self.pipeline.sources if s.required and batch not in files[s.name]]
             if missing:
                 found[batch] = _incomplete(chain, batch, missing, self.pipeline.sources)
             else:
                 complete.append(batch)
-        wanted = [files[source.name][batch] for batch in complete for source in self.pipeline.sources]
-        digests = chain.digests.of(wanted)
+        there = {batch: [s.name for s in self.pipeline.sources if batch in files[s.name]] for batch in complete}
+        digests = chain.digests.of(files[name][batch] for batch in complete for name in there[batch])
         for batch in complete:
-            by_source = {s.name: digests[files[s.name][batch].url] for s in self.pipeline.sources}
+            by_source = {name: digests[files[name][batch].url] for name in there[batch]}
             bad = [str(digest) for digest in by_source.values() if isinstance(digest, LandingError)]
             found[batch] = bad[0] if bad else {f"landing/{batch}": content_version(by_source)}
         return {batch: found[batch] for batch in batches}
@@ -66,11 +66,12 @@ class RawBatch(Stage):
     def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
         files = self.landed(bench.chain)
         for work in works:
-            landed = {source.name: files[source.name][work.batch] for source in self.pipeline.sources}
-            yield snapshot(bench, work, landed, self.pipeline.sources)
+            there = [source for source in self.pipeline.sources if work.batch in files[source.name]]
+            yield snapshot(bench, work, {source.name: files[source.name][work.batch] for source in there}, there)
 
     def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
-        landed = (manifest.file(file_name(source)) for source in self.pipeline.sources)
+        names = {file_name(source) for source in self.pipeline.sources}
+        landed = (file for file in manifest.files if file.name in names)
         return {"files": {file.name: f"{file.size} bytes, SHA-256 {file.sha256[:12]}" for file in landed}}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.stages import gated
@@ -42,7 +43,9 @@ class ValidatedBatch(Stage):
         return ("raw_batch",)
 
     def code(self) -> CodeVersion:
-        roots = (gated.GATE_CODE, *(source.schema for source in self.pipeline.sources))
+        roots = [gated.GATE_CODE, *(source.schema for source in self.pipeline.sources)]
+        if not all(source.required for source in self.pipeline.sources):
+            roots.append("ml_platform.gates.absent:absent")
         return code_version(roots, params={}, libraries=gated.GATE_LIBRARIES)
 
     def checks(self) -> tuple[Check, ...]:
@@ -60,8 +63,10 @@ class ValidatedBatch(Stage):
 
         checked: dict[str, tuple[dict[str, GateReport], dict[str, Path]]] = {}
         for work in works:
-            raw = work.manifests[f"raw_batch/{work.batch}"]
-            landed = {s.name: bench.store.path(raw.file(file_name(s))) for s in self.pipeline.sources}
+            raw, without = work.manifests[f"raw_batch/{work.batch}"], self._absent(work)
+            landed = {
+                s.name: bench.store.path(raw.file(file_name(s))) for s in self.pipeline.sources if s.name not in without
+            }
             out = bench.scratch / short_hash(work.batch)
             out.mkdir()
             waived = gated.waiver_of(bench.chain, self, work) is not None
@@ -76,7 +81,15 @@ class ValidatedBatch(Stage):
             contents = {name: versions[f"{work.batch}/{name}"].data_version for name in files}
             folder = bench.scratch / short_hash(work.batch)
             waiver = gated.waiver_of(bench.chain, self, work)
-            yield gated.outcome_of(work, reports, files, version=short_hash(contents), folder=folder, waiver=waiver)
+            outcome = gated.outcome_of(work, reports, files, version=short_hash(contents), folder=folder, waiver=waiver)
+            if without := self._absent(work):
+                outcome = replace(outcome, facts={**outcome.facts, "absent": without})
+            yield outcome
+
+    def _absent(self, work: Work) -> list[str]:
+        """The optional sources that the batch was taken without."""
+        there = {file.name for file in work.manifests[f"raw_batch/{work.batch}"].files}
+        return [s.name for s in self.pipeline.sources if not s.required and file_name(s) not in there]
 
     def remedy(self, batch: str) -> str:
         return gated.remedy(self, batch)
@@ -86,6 +99,8 @@ class ValidatedBatch(Stage):
         shown |= gated.waiver_shown(manifest)
         shown |= {f"rows of {feed}": rows for feed, rows in manifest.facts["rows"].items()}
         shown |= column_tables(manifest.facts["columns"])
-        first = self.pipeline.sources[0].name
+        if missing := manifest.facts.get("absent"):
+            shown["absent"] = ", ".join(missing)
+        first = next(source.name for source in self.pipeline.sources if source.required)
         shown[f"sample of {first}"] = sample_rows(chain.store.path(manifest.file(f"{first}.parquet")))
         return shown

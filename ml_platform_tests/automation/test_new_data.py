@@ -181,6 +181,29 @@ def test_people_are_told_once_of_a_batch_that_waits_too_long_and_it_is_taken_all
     assert desk.new() == ["lot-01"]
 
 
+def test_after_the_deadline_a_batch_is_taken_without_a_source_that_is_not_required(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings, orders = desk.pipeline.sources
+    optional = replace(desk.pipeline, sources=(readings, replace(orders, required=False)))
+    desk = Desk(optional, desk.settings, desk.instance)
+    desk.land("lot-01", "readings")
+    desk.land("lot-02")
+    assert desk.new() == ["lot-02"]
+    desk.take("lot-02")
+    assert desk.new() is None
+    assert "lot-01 waits for orders" in str(desk.tick().skip_reason)  # type: ignore[union-attr]
+    later(monkeypatch, hours=25)
+    result = desk.tick(commit=False)
+    assert events(result) == [], "it is as declared: nobody need be told"
+    assert desk.new() == ["lot-01"]
+    monkeypatch.undo()
+    desk.take("lot-01")
+    assert desk.new() is None
+    desk.land("lot-01", "orders")
+    assert desk.new() == ["lot-01"], "it has landed after all"
+
+
 def events(result: dg.SensorResult | dg.SkipReason) -> list[Any]:
     assert isinstance(result, dg.SensorResult)
     return list(result.asset_events)
@@ -248,4 +271,5 @@ def test_a_bucket_is_listed_from_the_last_settled_batch_on_and_whole_now_and_the
 
 def test_a_pipeline_that_declares_nothing_of_it_has_no_sensor(desk: Desk, quick: Pipeline) -> None:
     still = replace(quick, automation=Automation(new_data=None, reconcile=None))
-    assert list(Desk(still, desk.settings, desk.instance).repository.sensor_defs) == []
+    sensors = Desk(still, desk.settings, desk.instance).repository.sensor_defs
+    assert [sensor.name for sensor in sensors] == ["alerts"]

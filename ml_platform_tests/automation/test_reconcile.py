@@ -164,6 +164,21 @@ def test_a_batch_that_is_not_complete_is_nothing_to_do(desk: Desk) -> None:
     assert why(desk) == "Nothing is stale."
 
 
+def test_a_batch_that_still_waits_for_an_optional_source_is_left_alone(stale: Desk, clock: list[float]) -> None:
+    readings, orders = stale.pipeline.sources
+    desk = Desk(
+        replace(stale.pipeline, sources=(readings, replace(orders, required=False))), stale.settings, stale.instance
+    )
+    desk.land("lot-02", "readings", age=7200)
+    why(desk)
+    clock[0] = 300
+    assert repair(desk).run_config["batches"] == ["lot-01"]
+    clock[0] = 24 * 3600
+    why(desk)
+    clock[0] += 300
+    assert repair(desk).run_config["batches"] == ["lot-01", "lot-02"]
+
+
 def test_where_training_has_a_calendar_only_batches_are_repaired_and_training_that_died(
     stale: Desk, clock: list[float]
 ) -> None:
