@@ -22,8 +22,10 @@ from ml_platform.errors import RefusedError
 from ml_platform.store import layout
 
 if TYPE_CHECKING:
-    from ml_platform.store import Store
+    from ml_platform.store import Manifest, Store
 
+INPUT = "waiver"
+"""Name of the input that a waiver is: with it, the same bytes have another fingerprint, and another verdict."""
 SCHEMA_VERSION = 1
 WAIVED, REVOKED = "waiver", "revocation"
 
@@ -119,6 +121,14 @@ class Waivers:
             return None
         holding = [e.waiver for e in self._in(_folder(self._pipeline, stage, batch, data_version)) if e.holds(self.now)]
         return holding[0] if holding else None
+
+    def admit(self, manifest: Manifest) -> bool:
+        """Whether a gate's artifact may be read: it was accepted, or the waiver that let it in still holds."""
+        if INPUT not in manifest.inputs or manifest.verdict != "waived":
+            return True
+        (version,) = (version for name, version in manifest.inputs.items() if name != INPUT)
+        waiver = self.standing(manifest.stage, manifest.batch, version)
+        return waiver is not None and waiver.id == manifest.inputs[INPUT]
 
     def entries(self) -> list[Entry]:
         """Every waiver that was ever given, oldest first."""

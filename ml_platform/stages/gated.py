@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.gates.report import FAMILIES, GateReport
+from ml_platform.gates.waivers import INPUT as WAIVER
 from ml_platform.stages.stage import Check, CheckResult, Outcome, Stage, Work
 from ml_platform.versions.fingerprint import short_hash
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 GATE_CODE = "ml_platform.gates.schema:check"
 GATE_LIBRARIES = ("pandera", "polars", "pyarrow")
 REPORT_FILE = "report.json"
-WAIVER = "waiver"
-"""Name of the input that a waiver is: with it, the same bytes have another fingerprint, and another verdict."""
 
 
 def gate_checks() -> tuple[Check, ...]:

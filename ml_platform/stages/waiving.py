@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from ml_platform.errors import RefusedError
 from ml_platform.gates.report import WAIVABLE
+from ml_platform.gates.waivers import INPUT as WAIVER
 from ml_platform.gates.waivers import Entry, Waiver, expiry, iso
 from ml_platform.stages.chain import RAW_BATCH, State, Status
-from ml_platform.stages.gated import WAIVER
 from ml_platform.stages.stage import UNPARTITIONED
 
 if TYPE_CHECKING:

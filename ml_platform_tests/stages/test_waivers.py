@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -11,7 +13,7 @@ import pytest
 from ml_platform.errors import RefusedError
 from ml_platform.gates.waivers import Waiver, Waivers, iso
 from ml_platform.instance import prepare_instance
-from ml_platform.pipeline import Pipeline
+from ml_platform.pipeline import Pipeline, Reference
 from ml_platform.settings import Settings
 from ml_platform.stages import stages_of
 from ml_platform.stages.chain import Chain, State
@@ -212,3 +214,23 @@ def test_a_person_waives_from_dagsters_launchpad(tiny: Pipeline, place: Settings
     assert "waived already" in (failure.user_failure_data.description or "")
     assert launch(reason="seen again", revoke=True).success
     assert opened(tiny, place).statuses("validated_batch", [BAD])[BAD].state is State.REJECTED
+
+
+def test_a_reference_is_waived_and_shut_out_again(tiny: Pipeline, tmp_path: Path) -> None:
+    feed = Reference(name="machines", schema="ml_platform_tests.tiny_pipeline.schema:Readings", format="csv")
+    pipeline = replace(tiny, references=(feed,))
+    settings = fresh_settings(tmp_path / "home")
+    bad = readings(2).set_column(3, "load", [[7.5] * 60])
+    landing_of(settings).put(pipeline, "references", "machines", bad, "csv")
+    request = Request(select=["machines"])
+    assert by_name(run_pipeline(pipeline, settings, request))["machines"].rejected == 1
+    refused = opened(pipeline, settings).settled("machines", [""])[""]
+    assert isinstance(refused, str)
+    assert "ml-platform waive tiny --stage machines" in refused
+    waive(opened(pipeline, settings), "", by="Ada", reason="it is right", stage="machines")
+    assert bodies(run_pipeline(pipeline, settings, request)) == {"machines": 1}
+    assert not isinstance(opened(pipeline, settings).settled("machines", [""])[""], str)
+    revoke(opened(pipeline, settings), "", by="Ada", reason="it was not", stage="machines")
+    shut = opened(pipeline, settings).settled("machines", [""])[""]
+    assert isinstance(shut, str), "what is published was let in by a waiver that is gone"
+    assert "was rejected" in shut
