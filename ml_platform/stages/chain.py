@@ -159,7 +159,7 @@ class Chain:
             return self._judge(name, UNPARTITIONED, self.statuses(name)[UNPARTITIONED])
         print_ = self.published.fingerprint(name)
         manifest = self.lookup(name, [print_]).get(print_) if print_ else None
-        if manifest is not None:
+        if manifest is not None and self.waivers.admit(manifest):
             return manifest
         status = self.statuses(name)[UNPARTITIONED]
         if status.state is State.REJECTED:
