@@ -45,8 +45,8 @@ class Backend(Protocol):
     def put_many(self, sources: Mapping[str, Path]) -> None:
         """Put each source's bytes at its path, in place of what is there. A source in scratch may be moved away."""
 
-    def create(self, path: str, data: bytes) -> bool:
-        """Write a new file, unless there is one: then return False. One of several writers at once succeeds."""
+    def create(self, files: Mapping[str, bytes]) -> set[str]:
+        """Write new files, each unless there is one. Returns those made: of several writers at once, one makes it."""
 
     def replace(self, path: str, data: bytes) -> None:
         """Write a file in place of what is there."""
@@ -54,8 +54,8 @@ class Backend(Protocol):
     def scan(self, folder: str) -> dict[str, Stamp]:
         """The stamps of all files below a folder, from listing it."""
 
-    def create_many(self, paths: Sequence[str], data: bytes) -> set[str]:
-        """As `create`, for files of equal bytes that a crash of the machine may take: returns those made."""
+    def claim(self, paths: Sequence[str], data: bytes) -> set[str]:
+        """As `create`, for files of equal bytes that a crash of the machine may take."""
 
     def renew_many(self, paths: Sequence[str], data: bytes) -> None:
         """As `replace`, for files of equal bytes that a crash of the machine may take: what counts is when."""

@@ -99,7 +99,7 @@ class Claims:
                 elif top is None or top.token not in living:
                     new[layout.claim(pipeline, stage, print_, top.generation + 1 if top else 1)] = print_
             content = json.dumps({"owner": self._token, "since": _now()}).encode()
-            for path in self._backend.create_many(list(new), content):
+            for path in self._backend.claim(list(new), content):
                 print_ = new[path]
                 mine.add(print_)
                 self._mine[pipeline, stage, print_] = [path, *(claim.path for claim in standing.get(print_, ()))]

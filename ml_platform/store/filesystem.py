@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,23 @@ def list_folder(fs: Any, folder: str, after: str = "") -> list[dict[str, Any]]:
         if not page.get("IsTruncated"):
             return entries
         request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder even where a body has made parts of it read-only."""
+
+    def make_writable(function: Callable[..., Any], path: str, error: Any) -> None:
+        if isinstance(error[1], FileNotFoundError):
+            return
+        os.chmod(os.path.dirname(path), stat.S_IRWXU)
+        if not os.path.islink(path):  # never what a link leads to
+            os.chmod(path, stat.S_IRWXU)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+
+    shutil.rmtree(folder, onerror=make_writable)
 
 
 @contextlib.contextmanager

@@ -22,10 +22,11 @@ from pathlib import Path
 from ml_platform.errors import DamagedArtifactError
 from ml_platform.store import layout
 from ml_platform.store.backend import Stamp
+from ml_platform.store.filesystem import remove_folder
 from ml_platform.store.gist import paused_collection
 from ml_platform.store.local import LocalBackend
 from ml_platform.store.manifest import Manifest
-from ml_platform.store.store import Store, remove_folder
+from ml_platform.store.store import Store
 
 YOUNG = 24 * 3600.0
 """Seconds for which bytes stay, whether or not a manifest names them: longer than any commit takes."""
@@ -212,10 +213,9 @@ def _remove_manifests(store: Store, shelf: _Shelf, paths: Sequence[str], before:
     data = store._backend.read_many(same)
     wanted = _relied_on(store, before)
     removed = store._backend.remove_unless(same, wanted)
-    for path in wanted(sorted(removed)):
-        store._backend.create(path, data[path])
-        removed.discard(path)
-    return removed
+    late = wanted(sorted(removed))
+    store._backend.create({path: data[path] for path in late})
+    return removed - late
 
 
 def _tell_artifacts(done: Collected, shelf: _Shelf, paths: Iterable[str]) -> None:

@@ -19,7 +19,7 @@ from ml_platform.store.filesystem import telling
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
-_THREADS = 8
+_THREADS = 16  # they wait for the disk, which flushes for several at once
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 
 
@@ -90,27 +90,31 @@ class LocalBackend:
 
         with telling("The store cannot be written.", self.root):
             self._folder(self.scratch_root)
-            for folder in set(_each(put, list(sources.items()))):
-                _sync(folder)
+            _each(_sync, list(set(_each(put, list(sources.items())))))
 
-    def create(self, path: str, data: bytes) -> bool:
-        with telling("The store cannot be written.", self.root), self._written(data) as temporary:
-            target = self.root / path
-            self._folder(target.parent)
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                # No hard links on this file system. A second writer at the same instant would win over the first: both
-                # are whole and stand for the same fingerprint.
-                if target.exists():
+    def create(self, files: Mapping[str, bytes]) -> set[str]:
+        def create(path: str) -> bool:
+            with self._written(files[path]) as temporary:
+                target = self.root / path
+                self._folder(target.parent)
+                try:
+                    os.link(temporary, target)
+                except FileExistsError:
                     return False
-                os.replace(temporary, target)
-            _sync(target.parent)
-            return True
+                except OSError as error:
+                    if error.errno not in _NO_LINKS:
+                        raise
+                    # No hard links on this file system. A second writer at the same instant would win over the first:
+                    # both are whole and stand for the same fingerprint.
+                    if target.exists():
+                        return False
+                    os.replace(temporary, target)
+                return True
+
+        with telling("The store cannot be written.", self.root):
+            made = {path for path, new in zip(files, _each(create, list(files)), strict=True) if new}
+            _each(_sync, list({(self.root / path).parent for path in made}))
+            return made
 
     def replace(self, path: str, data: bytes) -> None:
         with telling("The store cannot be written.", self.root), self._written(data) as temporary:
@@ -136,7 +140,7 @@ class LocalBackend:
                                 result[path] = _stamp(entry.stat())
         return result
 
-    def create_many(self, paths: Sequence[str], data: bytes) -> set[str]:
+    def claim(self, paths: Sequence[str], data: bytes) -> set[str]:
         made = set()
         with telling("The store cannot be written.", self.root), self._temporary() as temporary:
             self._folder(self.scratch_root)

@@ -110,7 +110,11 @@ class RemoteBackend:
             fs = self._fs
             _each(lambda path: fs.put_file(str(sources[path]), self._at(path)), list(sources))
 
-    def create(self, path: str, data: bytes) -> bool:
+    def create(self, files: Mapping[str, bytes]) -> set[str]:
+        assert self._fs is not None  # opened before there are threads
+        return {path for path, made in _each(lambda path: self._create(path, files[path]), list(files)) if made}
+
+    def _create(self, path: str, data: bytes) -> bool:
         with telling("The store cannot be written.", self.url):
             try:
                 self._fs.pipe_file(self._at(path), data, mode="create")
@@ -145,8 +149,8 @@ class RemoteBackend:
                 return {}
             return {str(path)[len(root) + 1 :]: _stamp(info) for path, info in found.items()}
 
-    def create_many(self, paths: Sequence[str], data: bytes) -> set[str]:
-        return {path for path, made in _each(lambda path: self.create(path, data), paths) if made}
+    def claim(self, paths: Sequence[str], data: bytes) -> set[str]:
+        return self.create(dict.fromkeys(paths, data))
 
     def renew_many(self, paths: Sequence[str], data: bytes) -> None:
         _each(lambda path: self.replace(path, data), paths)

@@ -17,8 +17,6 @@ import dataclasses
 import datetime as dt
 import logging
 import os
-import shutil
-import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +28,7 @@ from ml_platform.store import layout
 from ml_platform.store.backend import Backend, Stamp, digest
 from ml_platform.store.claims import Claims
 from ml_platform.store.copies import Copies, damaged
-from ml_platform.store.filesystem import StorageOptions, local_folder, telling
+from ml_platform.store.filesystem import StorageOptions, local_folder, remove_folder, telling
 from ml_platform.store.gist import Gist, paused_collection, read_gists, unchanged, write_gist
 from ml_platform.store.local import LocalBackend
 from ml_platform.store.manifest import ArtifactFile, Manifest
@@ -127,7 +125,7 @@ class Store:
         made = self._backend.stamps(list(put))
         stamps |= {sha256: made[layout.blob(sha256)] for sha256 in absent}
         self._remember((layout.blob(sha256), stamps[sha256], sha256) for sha256 in absent)
-        stand = [self._publish(manifest, replace=replace) for manifest in manifests]
+        stand = self._publish(manifests, replace=replace)
         gone = {*old} - self._backend.stamps(old).keys()  # removed as garbage in the instant before they were marked
         self._backend.put_many({path: sources[path.rpartition("/")[2]] for path in gone})
         if isinstance(self._backend, RemoteBackend):
@@ -245,7 +243,7 @@ class Store:
 
     def add_record(self, path: str, data: bytes) -> bool:
         """Keep a small file for good, unless there is one: then return False."""
-        return self._backend.create(path, data)
+        return bool(self._backend.create({path: data}))
 
     def renew(self, manifests: Sequence[Manifest]) -> list[Manifest]:
         """Say that artifacts from history are relied on again, so that they are not taken for garbage, before they
@@ -263,9 +261,9 @@ class Store:
         """Write, read and remove a small file. Returns what the store is, in words. Raises StoreError."""
         path, data = f"{layout.TMP}/{layout.scratch_name()}.probe", os.urandom(16)
         try:
-            if not self._backend.create(path, data) or self._backend.read_many([path]).get(path) != data:
+            if not self._backend.create({path: data}) or self._backend.read_many([path]).get(path) != data:
                 raise StoreError("The store does not give back what was written.", where=self.url)
-            if self._backend.create(path, data):
+            if self._backend.create({path: data}):
                 raise StoreError(
                     "The store lets a second writer overwrite the first.",
                     where=self.url,
@@ -275,11 +273,21 @@ class Store:
             self._backend.remove_many([path])
         return self._backend.describe()
 
-    def _publish(self, manifest: Manifest, *, replace: bool) -> Manifest:
-        path = layout.manifest(manifest.pipeline, manifest.stage, manifest.fingerprint)
-        data = manifest.to_json().encode()
-        if self._backend.create(path, data):
-            return manifest
+    def _publish(self, manifests: Sequence[Manifest], *, replace: bool) -> list[Manifest]:
+        paths = [layout.manifest(m.pipeline, m.stage, m.fingerprint) for m in manifests]
+        data: dict[str, bytes] = {}
+        for path, manifest in zip(paths, manifests, strict=True):
+            data.setdefault(path, manifest.to_json().encode())
+        made = self._backend.create(data)
+        stand = []
+        for path, manifest in zip(paths, manifests, strict=True):
+            new = path in made
+            made.discard(path)  # a second one of that name among these is not the first
+            stand.append(manifest if new else self._settle(path, manifest, replace=replace))
+        return stand
+
+    def _settle(self, path: str, manifest: Manifest, *, replace: bool) -> Manifest:
+        """Which of two artifacts of one fingerprint stands."""
         there = self._backend.read_many([path]).get(path, b"")
         try:
             standing = self._parse(path, there)
@@ -291,13 +299,11 @@ class Store:
             if stands and not self.renew([standing]):
                 return standing
             if not damage and not stands:
-                self._backend.create(
-                    layout.superseded(standing.pipeline, standing.stage, standing.fingerprint, standing.data_version),
-                    there,
-                )
+                names = (standing.pipeline, standing.stage, standing.fingerprint, standing.data_version)
+                self._backend.create({layout.superseded(*names): there})
             elif damage:
                 _log.warning("Replaced the manifest %s: of its files, %s", path, "; ".join(damage.values()))
-        self._backend.replace(path, data)
+        self._backend.replace(path, manifest.to_json().encode())
         return manifest
 
     def _parse_all(self, paths: Sequence[str], warning: str) -> dict[str, Manifest]:
@@ -378,20 +384,3 @@ def _parallel(work: Callable[[_A], _B], items: Sequence[_A]) -> list[_B]:
 def _warn(manifest: Manifest, file: ArtifactFile, what: str) -> None:
     name = "/".join(filter(None, (manifest.pipeline, manifest.stage, manifest.batch, manifest.fingerprint)))
     _log.warning("Taken as missing, and will be built again: %s, whose file %s %s", name, file.name, what)
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a folder even where a body has made parts of it read-only."""
-
-    def make_writable(function: Callable[..., Any], path: str, error: Any) -> None:
-        if isinstance(error[1], FileNotFoundError):
-            return
-        os.chmod(os.path.dirname(path), stat.S_IRWXU)
-        if not os.path.islink(path):  # never what a link leads to
-            os.chmod(path, stat.S_IRWXU)
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
-
-    shutil.rmtree(folder, onerror=make_writable)

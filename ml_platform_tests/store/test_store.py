@@ -61,6 +61,12 @@ def test_the_first_writer_wins(store: Store, place: Place, tmp_path: Path) -> No
     assert store.read_bytes(found.files[0]) == b"first"
 
 
+def test_of_two_of_one_name_in_one_commit_the_first_stands(store: Store, tmp_path: Path) -> None:
+    first, second = store.commit_many([(draft(data_version=each * 32), {}) for each in "12"])
+    assert first.data_version == second.data_version == "1" * 32
+    assert store.find("flights", "features", F) == first
+
+
 def test_a_forced_commit_stands_and_keeps_what_stood(store: Store, place: Place, tmp_path: Path) -> None:
     def force(data: bytes, version: str) -> Manifest:
         (tmp_path / "x").write_bytes(data)
