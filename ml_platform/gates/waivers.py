@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 INPUT = "waiver"
 """Name of the input that a waiver is: with it, the same bytes have another fingerprint, and another verdict."""
+WAIVED_BEFORE = "waived"
+"""Name of the input, and of the fact, of a training set that rests on waivers: what was let in, and by which."""
 SCHEMA_VERSION = 1
 WAIVED, REVOKED = "waiver", "revocation"
 
@@ -123,7 +125,10 @@ class Waivers:
         return holding[0] if holding else None
 
     def admit(self, manifest: Manifest) -> bool:
-        """Whether a gate's artifact may be read: it was accepted, or the waiver that let it in still holds."""
+        """Whether an artifact may be read: nothing was waived for it, or all the waivers that it rests on still hold."""
+        if WAIVED_BEFORE in manifest.inputs:
+            holding = {entry.waiver.id for entry in self.entries() if entry.holds(self.now)}
+            return all(waiver["id"] in holding for waiver in manifest.facts[WAIVED_BEFORE].values())
         if INPUT not in manifest.inputs or manifest.verdict != "waived":
             return True
         (version,) = (version for name, version in manifest.inputs.items() if name != INPUT)

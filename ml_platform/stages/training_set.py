@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ml_platform.gates.waivers import WAIVED_BEFORE
 from ml_platform.stages import warm
 from ml_platform.stages.chain import State
 from ml_platform.stages.features import parts
@@ -114,7 +115,7 @@ class TrainingSet(Stage):
         versions = {f"features/{batch}": manifest.data_version for batch, manifest in members.items()}
         versions["left out"] = short_hash(sorted(left_out))
         if waived:
-            versions["waived"] = short_hash(waived)
+            versions[WAIVED_BEFORE] = short_hash(waived)
         return {UNPARTITIONED: versions}
 
     def _sort_out(self, chain: Chain) -> tuple[dict[str, Manifest], list[str], dict[str, str], dict[str, Any]]:
@@ -157,7 +158,7 @@ class TrainingSet(Stage):
                 "holdout": {"batches": len(holdout), "rows": sum(m.rows for m in listed.holdout)},
                 "windows": {"train": [*train[:1], *train[-1:]], "holdout": [*holdout[:1], *holdout[-1:]]},
                 "left_out": left_out,
-                "waived": waived,
+                WAIVED_BEFORE: waived,
                 "warm_start": self._parent(bench, listed.train, left_out),
             },
             checks=checks,
@@ -230,6 +231,6 @@ def load_training_list(bench: Bench, work: Work) -> TrainingList:
 
 def waived_shown(facts: Mapping[str, Any]) -> dict[str, str]:
     """What of a training set was let in by a person, who that was, and why; empty where there is nothing."""
-    waived = facts.get("waived", {})
+    waived = facts.get(WAIVED_BEFORE, {})
     told = (f"{name.rpartition('/')[2]} (by {w['by']}: {w['reason']})" for name, w in waived.items())
     return {"waived batches": "; ".join(told)} if waived else {}

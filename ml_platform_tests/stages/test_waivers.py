@@ -93,6 +93,9 @@ def test_a_waived_batch_is_taken_in_and_left_out_again_when_that_is_revoked(tiny
     assert bodies(run(tiny, place)) == {}
 
     revoke(opened(tiny, place), BAD, by="Bo", reason="it was not")
+    refused = opened(tiny, place).settled("training_set", [""])[""]
+    assert isinstance(refused, str), "nobody trains on it, not even by hand"
+    assert "a waiver that was revoked or has expired" in refused
     plan = planned(tiny, place)
     assert list(plan["validated_batch"].rejected) == [BAD]
     assert not plan["validated_batch"].to_do
