@@ -164,6 +164,8 @@ class Chain:
         status = self.statuses(name)[UNPARTITIONED]
         if status.state is State.REJECTED:
             return self._judge(name, UNPARTITIONED, status)
+        if manifest is not None:
+            return f"{name} rests on a waiver that was revoked or has expired: materialize it anew first"
         return f"{name} has not been materialized: materialize it first"
 
     def _judge(self, name: str, batch: str, status: Status) -> Manifest | str:
