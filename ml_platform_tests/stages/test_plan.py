@@ -78,7 +78,7 @@ def test_a_batch_that_landed_again_is_followed_down(home: Settings, cold: RunSum
     assert found["features"].may == ["lot-02", "lot-03"], "its own, and those that look back on it"
     assert found["features"].stale == []
     assert found["training_set"].may == [""]
-    assert found["registered_model"].waits_for == ["trained_model", "evaluation"]
+    assert found["registered_model"].waits_for == ["evaluation"]
     assert [str(root) for root in found["registered_model"].roots] == [f"raw_batch: {said}"]
 
 
