@@ -125,7 +125,7 @@ class Waivers:
         return holding[0] if holding else None
 
     def admit(self, manifest: Manifest) -> bool:
-        """Whether an artifact may be read: nothing was waived for it, or all the waivers that it rests on still hold."""
+        """Whether an artifact may be read: it rests on no waiver, or on such as still hold."""
         if WAIVED_BEFORE in manifest.inputs:
             holding = {entry.waiver.id for entry in self.entries() if entry.holds(self.now)}
             return all(waiver["id"] in holding for waiver in manifest.facts[WAIVED_BEFORE].values())

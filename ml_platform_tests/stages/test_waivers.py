@@ -89,7 +89,7 @@ def test_a_waived_batch_is_taken_in_and_left_out_again_when_that_is_revoked(tiny
     (who,) = training_set.facts["waived"].values()
     assert (who["by"], who["reason"], who["id"]) == ("Ada", "the scale was changed", given.id)
     told = chain.stages["training_set"].metadata(chain, training_set)
-    assert told["waived batches"] == f"{BAD} (by Ada: the scale was changed)"
+    assert str(told["waived batches"]) == f"{BAD} (by Ada: the scale was changed)"
     assert bodies(run(tiny, place)) == {}
 
     revoke(opened(tiny, place), BAD, by="Bo", reason="it was not")
