@@ -52,7 +52,7 @@ class Evaluation(Stage):
             "ml_platform.evaluation.sanity:check",
             "ml_platform.training.scoring:Scorer",
         )
-        params = {**learning_params(self), "gates": [str(gate) for gate in self.pipeline.gates]}
+        params = {"layout": 2, **learning_params(self), "gates": [str(gate) for gate in self.pipeline.gates]}
         return code_version(roots, params=params, libraries=("scikit-learn", "torch"))
 
     def checks(self) -> tuple[Check, ...]:
@@ -91,6 +91,9 @@ class Evaluation(Stage):
             batch=UNPARTITIONED,
             data_version=short_hash(
                 {
+                    # The same scores of other rows are another finding: a model that was learned from features of an
+                    # earlier code scores them as a new one does its own, and is wrong about today's.
+                    "rows": [[member.batch, member.version] for member in listed.holdout],
                     "predictions": content_versions({PREDICTIONS_FILE: [table]})[PREDICTIONS_FILE].data_version,
                     "metrics": {name: repr(value) for name, value in found.items()},
                     "gates": [[gate["name"], gate["passed"]] for gate in gates],

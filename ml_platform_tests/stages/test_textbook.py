@@ -147,7 +147,7 @@ EVERYTHING = {
     "evaluation": 1,
     "registered_model": 1,
 }
-CHANGE = '    readings = readings.withColumn("vibration", F.exp("vibration"))\n'
+CHANGE = '    readings = readings.withColumn("vibration", 2 * F.col("vibration"))\n'
 FROM_FEATURES_ON = {name: count for name, count in EVERYTHING.items() if name not in ("raw_batch", "validated_batch")}
 
 
@@ -185,7 +185,8 @@ def test_each_change_runs_what_it_must_and_no_more(team: Team) -> None:
     team.edit("pipeline.py", "epochs=5", "epochs=3")
     assert team.run() == {**cold, "built": {}}
 
-    # 6. The feature code edited, so that values change: features and all below; raw and validated batches stay.
+    # 6. The feature code edited, so that values change: features and all below; raw and validated batches stay. The
+    #    model scores the new rows as the old one scored the old rows, and must be registered all the same.
     team.edit("features.py", "    current = ", f"{CHANGE}    current = ")
     changed = team.run()
     assert changed["built"] == FROM_FEATURES_ON
