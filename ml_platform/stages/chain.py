@@ -74,6 +74,7 @@ class Chain:
     _known: dict[tuple[str, str], Manifest] = field(default_factory=dict)
     _statuses: dict[str, dict[str, Status]] = field(default_factory=dict)
     _listed: dict[str, Mapping[str, LandedFile]] = field(default_factory=dict)
+    _landed: frozenset[str] | None = None
 
     def statuses(self, name: str, batches: Sequence[str] | None = None) -> dict[str, Status]:
         """How a stage's artifacts stand, by batch (all that exist, unless named); key "" for an unpartitioned one.
@@ -236,9 +237,12 @@ class Chain:
             return tuple(b for b, status in statuses.items() if status.state is not State.BLOCKED or b in archived)
         return tuple(sorted(self.published.versions(RAW_BATCH)))
 
-    def landed(self) -> set[str]:
-        """Batches of which at least one source's file is in the landing place now."""
-        return {batch for source in self.pipeline.sources for batch in self.landing_files(source.name, source.format)}
+    def landed(self) -> frozenset[str]:
+        """Batches of which at least one source's file is in the landing place now. Listed once."""
+        if self._landed is None:
+            feeds = (self.landing_files(source.name, source.format) for source in self.pipeline.sources)
+            self._landed = frozenset[str]().union(*feeds)
+        return self._landed
 
     def landing_files(self, feed: str, format_: str) -> Mapping[str, LandedFile]:
         """What has landed of a feed, by batch (by name for references). Listed once in the life of this object."""

@@ -14,6 +14,7 @@ from ml_platform.stages.chain import Chain, State, Status
 from ml_platform.stages.cost import Cost, cost_of
 from ml_platform.stages.stage import UNPARTITIONED
 from ml_platform.stages.why import History, Why
+from ml_platform.store.gist import paused_collection
 from ml_platform.versions.cause import Cause
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class StagePlan:
         }
 
 
+@paused_collection()
 def make_plan(chain: Chain, batches: Iterable[str] | None = None, *, forced: Collection[str] = ()) -> list[StagePlan]:
     """What a run would do, stage by stage. Changes nothing and builds nothing.
 
