@@ -26,10 +26,9 @@ def test_a_run_survives_that_its_training_job_is_killed(home: Settings, cold: Ru
     longer = replace(tiny, recipe=replace(tiny.recipe, epochs=13))
 
     def kill() -> None:
-        ranks: list[int] = []
-        wait_until(lambda: ranks.extend(pids("-m ml_platform.training.job", home.home)) or ranks, what="a rank")
+        wait_until(lambda: pids("-m ml_platform.training.job", home.home), what="a rank")
         with contextlib.suppress(ProcessLookupError):
-            os.kill(ranks[0], signal.SIGKILL)
+            os.kill(pids("-m ml_platform.training.job", home.home)[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
