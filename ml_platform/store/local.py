@@ -75,7 +75,9 @@ class LocalBackend:
             return {path: value for path, value in found if value is not None}
 
     def put_many(self, sources: Mapping[str, Path]) -> None:
-        def put(item: tuple[str, Path]) -> Path:
+        changed: set[Path] = set()
+
+        def put(item: tuple[str, Path]) -> None:
             path, source = item
             target = self.root / path
             with self._temporary() as temporary:
@@ -84,19 +86,21 @@ class LocalBackend:
                 else:
                     shutil.copyfile(source, temporary)
                 _seal(temporary)
-                self._folder(target.parent)
+                self._folder(target.parent, changed)
                 os.replace(temporary, target)
-            return target.parent
 
         with telling("The store cannot be written.", self.root):
-            self._folder(self.scratch_root)
-            _each(_sync, list(set(_each(put, list(sources.items())))))
+            self._folder(self.scratch_root, changed)
+            _each(put, list(sources.items()))
+            _each(_sync, list(changed))
 
     def create(self, files: Mapping[str, bytes]) -> set[str]:
+        changed: set[Path] = set()
+
         def create(path: str) -> bool:
-            with self._written(files[path]) as temporary:
+            with self._written(files[path], changed) as temporary:
                 target = self.root / path
-                self._folder(target.parent)
+                self._folder(target.parent, changed)
                 try:
                     os.link(temporary, target)
                 except FileExistsError:
@@ -113,15 +117,16 @@ class LocalBackend:
 
         with telling("The store cannot be written.", self.root):
             made = {path for path, new in zip(files, _each(create, list(files)), strict=True) if new}
-            _each(_sync, list({(self.root / path).parent for path in made}))
+            _each(_sync, list(changed))
             return made
 
     def replace(self, path: str, data: bytes) -> None:
-        with telling("The store cannot be written.", self.root), self._written(data) as temporary:
+        changed: set[Path] = set()
+        with telling("The store cannot be written.", self.root), self._written(data, changed) as temporary:
             target = self.root / path
-            self._folder(target.parent)
+            self._folder(target.parent, changed)
             os.replace(temporary, target)
-            _sync(target.parent)
+            _each(_sync, list(changed))
 
     def scan(self, folder: str) -> dict[str, Stamp]:
         result: dict[str, Stamp] = {}
@@ -143,7 +148,7 @@ class LocalBackend:
     def claim(self, paths: Sequence[str], data: bytes) -> set[str]:
         made = set()
         with telling("The store cannot be written.", self.root), self._temporary() as temporary:
-            self._folder(self.scratch_root)
+            self._folder(self.scratch_root, set())
             temporary.write_bytes(data)
             for folder in {(self.root / path).parent for path in paths}:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -163,7 +168,7 @@ class LocalBackend:
         with telling("The store cannot be written.", self.root):
             for path in paths:
                 with self._temporary() as temporary:
-                    self._folder(self.scratch_root)
+                    self._folder(self.scratch_root, set())
                     temporary.write_bytes(data)
                     target = self.root / path
                     target.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +189,7 @@ class LocalBackend:
         # so either is seen here, or finds it gone.
         removed = set()
         with telling("The store cannot be written.", self.root):
-            self._folder(self.scratch_root)
+            self._folder(self.scratch_root, set())
             for path in paths:
                 with self._temporary() as aside, contextlib.suppress(FileNotFoundError):
                     os.rename(self._base + path, aside)
@@ -207,15 +212,17 @@ class LocalBackend:
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _written(self, data: bytes) -> Iterator[Path]:
-        self._folder(self.scratch_root)
+    def _written(self, data: bytes, changed: set[Path]) -> Iterator[Path]:
+        self._folder(self.scratch_root, changed)
         with self._temporary() as path:
             path.write_bytes(data)
             _seal(path)
             yield path
 
-    def _folder(self, folder: Path) -> None:
-        """Make a folder and those above it, and make that durable."""
+    def _folder(self, folder: Path, changed: set[Path]) -> None:
+        """Make a folder and those above it. What must be flushed, so that a file in it is durable, joins `changed`."""
+        if folder != self.scratch_root:
+            changed.add(folder)
         if folder in self._made and folder.is_dir():
             return
         missing = []
@@ -225,7 +232,7 @@ class LocalBackend:
             above = above.parent
         for each in reversed(missing):
             each.mkdir(exist_ok=True)
-            _sync(each.parent)
+            changed.add(each.parent)
         self._made.add(folder)
 
 
