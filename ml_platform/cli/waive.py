@@ -38,8 +38,6 @@ def waive(
     revoke: Annotated[bool, typer.Option("--revoke", help="Take a waiver back.")] = False,
 ) -> None:
     """Accept a batch that a gate rejected, by name and with a reason."""
-    import getpass
-
     from rich.markup import escape
 
     from ml_platform.cli import common
@@ -48,7 +46,7 @@ def waive(
 
     settings = common.load_settings()
     chain = _chain(pipeline_named(settings, name), settings)
-    by = by or getpass.getuser()
+    by = by or _user()
     if revoke:
         taken_back = waiving.revoke(chain, batch, by=by, reason=reason, stage=stage)
         told = "".join(f"Revoked: {waiver.describe()}\n" for waiver in taken_back)
@@ -96,3 +94,13 @@ def _chain(pipeline: Pipeline, settings: Settings) -> Chain:
     from ml_platform.stages.opening import chain_of
 
     return chain_of(stages_of(pipeline), settings)
+
+
+def _user() -> str:
+    """Who is logged in here; "" where the system has no name, as in some containers: then --by must be given."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
