@@ -27,6 +27,9 @@ def show(summary: RunSummary, task: Task, settings: Settings, console: Console) 
         counts = f"{summary.accepted} accepted, {len(summary.rejected)} rejected, {len(summary.incomplete)} incomplete"
         console.print(f"[bold]Batches[/bold]   {counts}")
         _reasons(console, "rejected", summary.rejected)
+        if summary.rejected:
+            hint = f'ml-platform waive {summary.pipeline} {next(iter(summary.rejected))} --reason "..."'
+            console.print(f"[dim]  One that is good as it is, a person may accept: {escape(hint)}")
         _reasons(console, "incomplete", summary.incomplete)
     if summary.metrics:
         console.print(_metrics(summary, METRICS[task]))
