@@ -107,7 +107,7 @@ class Checkpoints:
             return False
         if done < self._next:
             return False
-        elapsed, steps = now - self._since[1], done - self._since[0]
+        elapsed, steps = max(1e-9, now - self._since[1]), done - self._since[0]
         left = max(self.job.recipe.checkpoint_seconds, WORTH * self._cost) - elapsed
         more: int = self.gather(math.ceil(left / (elapsed / steps)))[0]  # by rank 0's clock, told to all
         self._next = done + more
