@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import secrets
 import shutil
@@ -270,5 +271,10 @@ def _sync(folder: Path) -> None:
 def _each(work: Callable[[_A], _B], items: Sequence[_A]) -> list[_B]:
     if len(items) < 2:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(work, items))
+    return list(_pool(os.getpid()).map(work, items))
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(_pid: int) -> ThreadPoolExecutor:
+    """The threads of this process, kept: to start some for each commit takes longer than the flushing."""
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
