@@ -104,7 +104,7 @@ class Why:
 
     def __init__(self, chain: Chain, history: History) -> None:
         self.chain, self.history = chain, history
-        self._codes: dict[tuple[str, str], CodeVersion | None] = {}
+        self._codes: dict[tuple[str, str], list[Cause]] = {}
 
     def causes(self, stage: Stage, statuses: Mapping[str, Status], before: Mapping[str, Manifest]) -> list[Cause]:
         """Why a stage's artifacts must be built.
@@ -157,20 +157,17 @@ class Why:
         """What has changed in a stage's code since an artifact was built."""
         if before.code_version == stage.version.value:
             return []
-        earlier = self._code_of(before)
-        if earlier is None:
-            return [Cause(kind="code", text="the code changed, and the record of what it was is damaged")]
-        return stage.version.diff(earlier)
-
-    def _code_of(self, manifest: Manifest) -> CodeVersion | None:
-        key = (manifest.stage, manifest.code_version)
+        key = (stage.name, before.code_version)
         if key not in self._codes:
-            try:
-                record = json.loads(self.chain.store.read_bytes(manifest.file(CODE_FILE)))
-                self._codes[key] = CodeVersion.from_dict(record)
-            except DamagedArtifactError:
-                self._codes[key] = None
+            self._codes[key] = self._changed(stage, before)
         return self._codes[key]
+
+    def _changed(self, stage: Stage, before: Manifest) -> list[Cause]:
+        try:
+            record = json.loads(self.chain.store.read_bytes(before.file(CODE_FILE)))
+        except DamagedArtifactError:
+            return [Cause(kind="code", text="the code changed, and the record of what it was is damaged")]
+        return stage.version.diff(CodeVersion.from_dict(record))
 
     # Inputs
 
