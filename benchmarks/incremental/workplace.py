@@ -18,6 +18,7 @@ from benchmarks.run import family
 
 FLYTEKIT = "1.16.31"
 EVERY_SECONDS = 0.2
+LAUNCHER = b"org.apache.spark.launcher.Main"
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def spark_jvms(pid: int) -> set[int]:
             command = Path(f"/proc/{child}/cmdline").read_bytes()
         except OSError:
             continue  # it has ended in between
-        if b"java" in command.partition(b"\0")[0] and b"SparkSubmit" in command:
+        if b"java" in command.partition(b"\0")[0] and b"SparkSubmit" in command and LAUNCHER not in command:
             found.add(child)
     return found
 
