@@ -115,8 +115,9 @@ def _news(
         pipeline = next((pipeline for pipeline in pipelines.values() if is_of(run, pipeline)), None)
         if pipeline is None or run.run_id in reported.runs:
             continue
-        if ending_of(record) == "passing" and pipeline.automation.reconcile is not None:
-            continue  # it is tried again, and people are told if that does not help
+        ending = ending_of(record)
+        if ending == "stopped" or (ending == "passing" and pipeline.automation.reconcile is not None):
+            continue  # somebody knows; or it is tried again, and people are told if that does not help
         lines.append(f"{pipeline.name}: run {run.run_id[:8]} failed. {problems_of(instance, run)[0]}")
     return lines, Reported(
         observation=max([reported.observation, *(record.storage_id for record in observed)]),

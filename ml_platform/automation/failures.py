@@ -12,7 +12,9 @@ from typing import Literal
 from ml_platform.errors import LandingError, PlatformError, RegistryError, StoreError
 
 FAILURE_TAG = "ml_platform/failure"
-"""The tag of a failed run that holds its `Failure`. A run that died has none, and counts as passing."""
+"""The tag of a failed run that holds its `Failure`, or `STOPPED`. A run that died has none, and counts as passing."""
+STOPPED = "stopped"
+"""What the tag holds where a person ended the run with Ctrl-C."""
 
 Failure = Literal["passing", "permanent"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ml_platform.automation.failures import FAILURE_TAG
+from ml_platform.automation.failures import FAILURE_TAG, STOPPED
 from ml_platform.stages.assets import chain_job_name
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def ending_of(record: dg.RunRecord) -> Ending:
     run = record.dagster_run
     if run.status == dg.DagsterRunStatus.SUCCESS:
         return "experiment" if run.run_config.get("replaced") else "success"
-    if run.status == dg.DagsterRunStatus.CANCELED:
+    if run.status == dg.DagsterRunStatus.CANCELED or run.tags.get(FAILURE_TAG) == STOPPED:
         return "stopped"
     # A run that was killed could not say why it failed.
     return "permanent" if run.tags.get(FAILURE_TAG) == "permanent" else "passing"

@@ -155,13 +155,14 @@ def _in_process(
 ) -> str:
     """Carry the run out here. Returns its id."""
     from ml_platform.automation.dead_runs import PROCESS_TAG, process_tag
+    from ml_platform.automation.failures import FAILURE_TAG, STOPPED
     from ml_platform.stages import progress
     from ml_platform.stages.assets import build_chain_job
     from ml_platform.stages.resources import build_resources
 
     run_id = str(uuid.uuid4())
     with progress.listening(run_id, on_progress or (lambda event: None)):
-        build_chain_job(stages_of(pipeline)).execute_in_process(
+        result = build_chain_job(stages_of(pipeline)).execute_in_process(
             instance=instance,
             run_id=run_id,
             resources=build_resources(settings),
@@ -172,7 +173,15 @@ def _in_process(
             tags={REPOSITORY_LABEL_TAG: CODE_LOCATION, PROCESS_TAG: process_tag()},
             raise_on_error=False,
         )
+    if _was_stopped(result):
+        instance.add_run_tags(run_id, {FAILURE_TAG: STOPPED})
     return run_id
+
+
+def _was_stopped(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether a person ended the run with Ctrl-C: Dagster says that it failed, and it is not to be tried again."""
+    failures = (event.step_failure_data.error for event in result.all_events if event.is_step_failure)
+    return any(error is not None and error.cls_name == "DagsterExecutionInterruptedError" for error in failures)
 
 
 def _through_server(

@@ -110,6 +110,7 @@ def test_passing_failures_are_retried_up_to_the_limit(stale: Desk, clock: list[f
     [
         (FAILURE, {FAILURE_TAG: "permanent"}, "because of its data or code"),
         (CANCELED, {}, "a person stopped"),
+        (FAILURE, {FAILURE_TAG: "stopped"}, "a person stopped"),
         (SUCCESS, {}, "did not change that"),
     ],
 )
