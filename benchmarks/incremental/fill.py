@@ -35,7 +35,7 @@ def main() -> None:
     settings = Settings(home=home, settle_seconds=0.0)
     first, *others = made.days(count)
     made.land(home / "landing", others)
-    os.fsync = lambda _: None  # only here: nothing is lost with this home, and flushing it would take minutes
+    os.fsync = lambda fd: None  # only here: nothing is lost with this home, and flushing it would take minutes
     with sqlite3.connect(settings.dagster_home / "history" / "runs" / "index.db") as index:
         for name in STAGES:
             chain = chain_of(stages_of(pipeline), settings)
@@ -66,8 +66,8 @@ def _copies(chain: Chain, original: Manifest, batches: list[str]) -> list[Manife
                     files[name] = scratch / f"{batch}-{name}"
                     files[name].write_bytes(content if name == "code.json" else content + batch.encode())
                 version = work.inputs.get(f"landing/{batch}") or short_hash([original.data_version, batch])
-                named = {"batch": batch, "fingerprint": work.fingerprint, "inputs": work.inputs}
-                drafts.append((replace(original, **named, data_version=version, files=(), created=""), files))
+                copy = replace(original, batch=batch, fingerprint=work.fingerprint, inputs=work.inputs)
+                drafts.append((replace(copy, data_version=version, files=(), created=""), files))
             made_ += chain.store.commit_many(drafts)
     return made_
 

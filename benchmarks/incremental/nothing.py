@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 from benchmarks import common
 from benchmarks.incremental import made, processes
@@ -29,7 +30,7 @@ def measure(work: Workplace) -> list[Row]:
         folder = work.new("flyte")
         shutil.copytree(work.year.home / "landing" / made.NAME / "numbers", folder / "data")
         shutil.copy(SCRIPT, folder)
-        command = [work.flytekit, "-W", "ignore", SCRIPT.name]
+        command: list[str | Path] = [work.flytekit, "-W", "ignore", SCRIPT.name]
         environment = {**os.environ, "HOME": str(folder), "FLYTE_SDK_LOGGING_LEVEL": "40"}
         cold = processes.run(command, environment=environment, folder=folder)
         assert cold.output.count("body") == 3 * DAYS + 1, cold.output[-500:]

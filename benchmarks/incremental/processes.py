@@ -9,9 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 """Where `ml_platform` and `benchmarks` are: what is started sees these, whatever else is installed."""
@@ -55,9 +56,9 @@ def run(
     return Sample(wall, used.ru_utime + used.ru_stime, process.returncode, text)
 
 
-def python(*words: str | Path, **more: object) -> Sample:
-    """Run this Python with these words, from the project's root."""
-    return run([sys.executable, "-W", "ignore", *words], **more)  # type: ignore[arg-type]
+def python(*words: str | Path, **more: Any) -> Sample:
+    """Run this Python with these words, from the project's root. The options are those of `run`."""
+    return run([sys.executable, "-W", "ignore", *words], **more)
 
 
 def imported(sample: Sample) -> set[str]:
@@ -72,12 +73,12 @@ def median(samples: Sequence[Sample]) -> Sample:
     return Sample(wall, cpu, samples[0].status, samples[0].output)
 
 
-def in_turns(variants: Mapping[str, object], reps: int) -> dict[str, list[Sample]]:
-    """Each variant (a function that returns a Sample) as often, forwards in one round and backwards in the next."""
+def in_turns(variants: Mapping[str, Callable[[], Sample]], reps: int) -> dict[str, list[Sample]]:
+    """Each variant as often, forwards in one round and backwards in the next."""
     found: dict[str, list[Sample]] = {name: [] for name in variants}
     for turn in range(reps):
         for name in list(variants)[:: 1 if turn % 2 == 0 else -1]:
-            found[name].append(variants[name]())  # type: ignore[operator]
+            found[name].append(variants[name]())
     return found
 
 

@@ -114,8 +114,9 @@ class Link(Trivial):
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
         if not self.upstream:
             return {UNPARTITIONED: {}}
-        before = chain.settled(*self.upstream, [UNPARTITIONED])[UNPARTITIONED]
-        return {UNPARTITIONED: before if isinstance(before, str) else {self.upstream[0]: before.data_version}}
+        (name,) = self.upstream
+        before = chain.settled(name, [UNPARTITIONED])[UNPARTITIONED]
+        return {UNPARTITIONED: before if isinstance(before, str) else {name: before.data_version}}
 
     def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
         (work,) = works

@@ -1,4 +1,4 @@
-"""Plain Dagster in process: COUNT trivial assets in a row, with its own filesystem IO manager."""
+"""Plain Dagster in process: COUNT trivial assets in a row, with its own filesystem IO manager and a quiet console."""
 
 import os
 import sys
@@ -14,7 +14,9 @@ def link(number):
     return stage
 
 
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
 if __name__ == "__main__":
     links = [link(number) for number in range(int(os.environ["COUNT"]))]
     with dg.DagsterInstance.get() as instance:
-        sys.exit(0 if dg.materialize(links, instance=instance).success else 1)
+        sys.exit(0 if dg.materialize(links, instance=instance, run_config=QUIET).success else 1)
