@@ -123,18 +123,15 @@ class Store:
         put = {layout.blob(sha256): sources[sha256] for sha256 in absent}
         self._backend.put_many(put)
         made = self._backend.stamps(list(put))
-        stamps |= {sha256: made[layout.blob(sha256)] for sha256 in absent}
-        self._remember((layout.blob(sha256), stamps[sha256], sha256) for sha256 in absent)
+        self._remember((layout.blob(sha256), made[layout.blob(sha256)], sha256) for sha256 in absent)
         stand = self._publish(manifests, replace=replace)
         gone = {*old} - self._backend.stamps(old).keys()  # removed as garbage in the instant before they were marked
         self._backend.put_many({path: sources[path.rpartition("/")[2]] for path in gone})
         if isinstance(self._backend, RemoteBackend):
             self.copies.keep(sources, self._backend.scratch_root)
-        if len(stand) >= self._backend.stamps_from and not gone:
-            by_path = {layout.manifest(m.pipeline, m.stage, m.fingerprint): m for m in stand}
-            marks = {sha256: stamp.text for sha256, stamp in stamps.items()}
-            found = self._backend.stamps(list(by_path))
-            self._remember_manifests(((by_path[path], stamp.text) for path, stamp in found.items()), marks)
+        if not self._backend.stamps_from:
+            there = [layout.manifest(m.pipeline, m.stage, m.fingerprint) for m in stand]
+            self._read_whole(there, self._backend.stamps(there))  # so that the next look finds it remembered
         return stand
 
     def find(self, pipeline: str, stage: str, fingerprint: str) -> Manifest | None:
