@@ -43,6 +43,14 @@ def test_the_graph_shows_every_stage(ui: Pages) -> None:
         ui.page.get_by_text(name, exact=True).first.wait_for()
 
 
+def test_the_automation_page_names_every_sensor_and_a_sensors_page_says_what_it_does(ui: Pages) -> None:
+    ui.open("/automation")
+    for name in ("alerts", "nyc_flights_new_data", "nyc_flights_reconcile"):
+        ui.sees(name)
+    ui.open("/locations/ml_platform/sensors/nyc_flights_new_data")
+    ui.sees(re.compile("for all batches that have landed whole"))
+
+
 def test_a_backfill_of_two_days_publishes_the_good_one(ui: Pages, backfill: str, home: Settings) -> None:
     with prepare_instance(home) as instance:
         taken, accepted = (_published(instance, stage) for stage in ("raw_batch", "validated_batch"))
