@@ -271,7 +271,8 @@ def test_unchanged_manifests_are_not_read_again_but_for_their_facts(
     (tmp_path / "x").write_bytes(b"1")
     committed = store.commit_many([(draft(each, batch=each), {"x": tmp_path / "x"}) for each in prints])
     fresh = place.store(tmp_path / "fresh")
-    assert fresh.find_many("flights", "features", prints) == dict(zip(prints, committed, strict=True))
+    for reader in (store, fresh):
+        assert reader.find_many("flights", "features", prints) == dict(zip(prints, committed, strict=True))
     for reader in (store, fresh, place.store(tmp_path / "fresh")):
         read: list[str] = []
         read_many = reader._backend.read_many
