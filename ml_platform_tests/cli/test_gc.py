@@ -65,3 +65,14 @@ def test_a_registry_that_is_away_means_no(command: Command, store: Store, monkey
     assert answer.code == 2
     assert "ML_PLATFORM_MLFLOW" in answer.err
     assert len(store.artifacts("flights", "features")) == 1
+
+
+def test_of_a_store_that_others_may_use_it_says_so(
+    command: Command, store: Store, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "store").rename(tmp_path / "shared")
+    monkeypatch.setenv("ML_PLATFORM_STORE", str(tmp_path / "shared"))
+    answer = command("gc", "--dry-run")
+    assert "what others have published" in answer.err
+    assert "flights/features" in answer.out
+    assert "what others have published" in json.loads(command("gc", "--dry-run", "--json").out)["remarks"][0]
