@@ -11,7 +11,7 @@ from ml_platform.cli.main import app, main
 from ml_platform.errors import PlatformError
 from ml_platform_tests.cli.conftest import Command
 
-COMMANDS = ("run", "waive", "waivers", "plan", "explain", "ui", "land", "list", "new", "doctor")
+COMMANDS = ("run", "waive", "waivers", "plan", "explain", "ui", "land", "list", "new", "gc", "doctor")
 
 
 def test_the_first_page_names_every_command_and_shows_how_to_begin(command: Command) -> None:
@@ -29,7 +29,7 @@ def test_without_a_word_the_same_page_is_shown(command: Command) -> None:
     assert "ml-platform doctor" in answer.out + answer.err
 
 
-@pytest.mark.parametrize("name", ["run", "ui", "land", "new"])
+@pytest.mark.parametrize("name", ["run", "ui", "land", "new", "gc"])
 def test_a_command_shows_examples_one_a_line(command: Command, name: str) -> None:
     lines = [line.strip() for line in command(name, "--help").out.splitlines()]
     assert sum(line.startswith(f"ml-platform {name}") for line in lines) >= 2
