@@ -12,7 +12,7 @@ class PlatformError(Exception):
         got: the offending value.
         fix: what the reader can do about it.
         passing: whether it may go away by itself, so that trying again later makes sense. None leaves that to what
-            caused it (`automation.failures`).
+            caused it (`failures`).
     """
 
     def __init__(

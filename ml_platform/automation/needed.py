@@ -109,7 +109,7 @@ def _running(instance: DagsterInstance) -> Iterator[str]:
     """The pipelines of runs that are queued or in progress; "" for a run that may be of any."""
     import dagster as dg
 
-    from ml_platform.automation.dead_runs import PROCESS_TAG, is_alive
+    from ml_platform.dead_runs import PROCESS_TAG, is_alive
 
     status = dg.DagsterRunStatus
     going_on = [status.QUEUED, status.NOT_STARTED, status.STARTING, status.STARTED, status.CANCELING]

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ml_platform.automation.arrivals import Arrivals, Memory, look
-from ml_platform.automation.dead_runs import mark_dead
 from ml_platform.automation.runs import SENSOR_TAG, batch_part, default_status, going_on, request
+from ml_platform.dead_runs import mark_dead
 from ml_platform.stages.assets import chain_job_name, partitions_of
 from ml_platform.stages.chain import State
 from ml_platform.stages.opening import chain_of

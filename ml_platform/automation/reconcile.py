@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, cast
 
 import dagster as dg
 
-from ml_platform.automation.dead_runs import mark_dead
 from ml_platform.automation.retries import Attempts, LastRun, consider
 from ml_platform.automation.runs import batch_part, default_status, ending_of, going_on, last_ended, request
+from ml_platform.dead_runs import mark_dead
 from ml_platform.stages.assets import chain_job_name
 from ml_platform.stages.opening import chain_of
 from ml_platform.stages.plan import StagePlan, make_plan

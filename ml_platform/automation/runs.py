@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ml_platform.automation.failures import FAILURE_TAG, STOPPED
+from ml_platform.failures import FAILURE_TAG, STOPPED
 from ml_platform.stages.assets import chain_job_name
 
 if TYPE_CHECKING:

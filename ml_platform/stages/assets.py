@@ -15,8 +15,8 @@ from typing import Any
 import dagster as dg
 from dagster_pyspark import LazyPySparkResource
 
-from ml_platform.automation.dead_runs import PROCESS_TAG, process_tag
-from ml_platform.automation.failures import FAILURE_TAG
+from ml_platform.dead_runs import PROCESS_TAG, process_tag
+from ml_platform.failures import FAILURE_TAG
 from ml_platform.overrides import overridden
 from ml_platform.pipeline import DailyBatches, Pipeline
 from ml_platform.registry.tracking import MlflowResource
@@ -224,7 +224,7 @@ def _chain_op(stages: Mapping[str, Stage]) -> dg.OpDefinition:
 
 
 def begin(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> None:
-    """Say on the run which process executes it, so that its death is noticed (`automation.dead_runs`)."""
+    """Say on the run which process executes it, so that its death is noticed (`dead_runs`)."""
     if context.run.tags.get(PROCESS_TAG) != process_tag():
         _begin(context.instance, context.run.run_id)
 

@@ -15,8 +15,8 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from ml_platform.automation.failures import classify
 from ml_platform.errors import PlatformError, StoreError
+from ml_platform.failures import classify
 from ml_platform.stages.chain import State, Status
 from ml_platform.stages.stage import Bench, Outcome, Stage, Work
 from ml_platform.store.manifest import Manifest

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ml_platform.automation.failures import classify
 from ml_platform.errors import FeatureError
+from ml_platform.failures import classify
 from ml_platform.stages.execute import short
 from ml_platform.stages.shown import column_tables, sample_rows
 from ml_platform.stages.spark import started

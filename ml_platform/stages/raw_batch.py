@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_platform.automation.failures import classify
 from ml_platform.errors import LandingError
+from ml_platform.failures import classify
 from ml_platform.landed import SUFFIXES
 from ml_platform.stages.stage import Bench, Outcome, Stage, Work
 from ml_platform.versions.code import CodeVersion, code_version

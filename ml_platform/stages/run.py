@@ -89,7 +89,7 @@ def run_pipeline(
     if not request.force and (done := _all_done(chain_of(stages, settings), request)):
         summary = summarize(chain_of(stages, settings), done, batches=request.batches)
         return _timed(summary, started)
-    from ml_platform.automation.dead_runs import mark_dead
+    from ml_platform.dead_runs import mark_dead
     from ml_platform.instance import prepare_instance
     from ml_platform.server import find
 
@@ -154,8 +154,8 @@ def _in_process(
     on_progress: Callable[[Progress], None] | None,
 ) -> str:
     """Carry the run out here. Returns its id."""
-    from ml_platform.automation.dead_runs import PROCESS_TAG, process_tag
-    from ml_platform.automation.failures import FAILURE_TAG, STOPPED
+    from ml_platform.dead_runs import PROCESS_TAG, process_tag
+    from ml_platform.failures import FAILURE_TAG, STOPPED
     from ml_platform.stages import progress
     from ml_platform.stages.assets import build_chain_job
     from ml_platform.stages.resources import build_resources

@@ -67,7 +67,7 @@ class Outcome:
         gated: whether the stage is a gate at all.
         waived: a person has accepted it, though the gate would have rejected it.
         error: why nothing could be built; nothing is committed then.
-        passing: whether the error may go away by itself (`automation.failures`).
+        passing: whether the error may go away by itself (`failures`).
     """
 
     batch: str

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ml_platform.automation.failures import FAILURE_TAG, Failure, classify
+from ml_platform.failures import FAILURE_TAG, Failure, classify
 from ml_platform.stages import progress
 from ml_platform.stages.execute import Did, Result, execute
 from ml_platform.stages.outcome import note_stage

@@ -13,8 +13,8 @@ import dagster as dg
 import pytest
 
 from ml_platform.automation.alerts import build_alert_sensor, send
-from ml_platform.automation.failures import FAILURE_TAG
 from ml_platform.errors import SetupError
+from ml_platform.failures import FAILURE_TAG
 from ml_platform.pipeline import Automation
 from ml_platform.settings import Settings
 from ml_platform.stages.resources import build_resources

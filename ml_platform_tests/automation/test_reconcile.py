@@ -10,10 +10,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ml_platform.automation.dead_runs import PROCESS_TAG
-from ml_platform.automation.failures import FAILURE_TAG
 from ml_platform.automation.reconcile import STALE_TAG
+from ml_platform.dead_runs import PROCESS_TAG
 from ml_platform.errors import PlatformError
+from ml_platform.failures import FAILURE_TAG
 from ml_platform.instance import prepare_instance
 from ml_platform.pipeline import Automation, NewData, Pipeline, Reconcile, Retrain
 from ml_platform.processes import this_process

@@ -19,7 +19,7 @@ import dagster as dg
 import pytest
 
 import ml_platform_tests
-from ml_platform.automation.dead_runs import PROCESS_TAG
+from ml_platform.dead_runs import PROCESS_TAG
 from ml_platform.errors import SetupError
 from ml_platform.instance import prepare_instance
 from ml_platform.pipeline import Pipeline

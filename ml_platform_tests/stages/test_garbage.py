@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 
 from ml_platform.automation import needed
-from ml_platform.automation.dead_runs import PROCESS_TAG
+from ml_platform.dead_runs import PROCESS_TAG
 from ml_platform.errors import PlatformError, RegistryError, SetupError
 from ml_platform.instance import prepare_instance
 from ml_platform.pipeline import Pipeline

@@ -9,8 +9,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ml_platform.automation.failures import FAILURE_TAG
 from ml_platform.errors import StoreError
+from ml_platform.failures import FAILURE_TAG
 from ml_platform.instance import prepare_instance
 from ml_platform.pipeline import Pipeline
 from ml_platform.settings import Settings, child_environment

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ml_platform.automation.failures import classify
 from ml_platform.errors import LandingError, PlatformError, RegistryError, SetupError, StoreError
+from ml_platform.failures import classify
 from ml_platform.landing import Landing
 from ml_platform.launch.failure import explain
 from ml_platform.registry.connection import Connection

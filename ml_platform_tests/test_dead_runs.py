@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import dagster as dg
 
-from ml_platform.automation.dead_runs import PROCESS_TAG, mark_dead, process_tag
+from ml_platform.dead_runs import PROCESS_TAG, mark_dead, process_tag
 from ml_platform.instance import prepare_instance
 from ml_platform.processes import this_process
 from ml_platform.settings import Settings
