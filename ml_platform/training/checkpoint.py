@@ -181,7 +181,7 @@ def _random_state() -> dict[str, Any]:
     kind, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,  # type: ignore[no-untyped-call]
         "numpy": (kind, np.asarray(keys).tolist(), place, has_gauss, gauss),
         "python": random.getstate(),
     }
