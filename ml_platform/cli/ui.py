@@ -6,8 +6,6 @@ import json
 import signal
 import sys
 import time
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -127,6 +125,9 @@ def _announce(services: list[Service], console: Console) -> None:
 
 
 def _answers(url: str) -> bool:
+    import urllib.error
+    import urllib.request
+
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return bool(answer.status == 200)
@@ -136,6 +137,8 @@ def _answers(url: str) -> bool:
 
 def _broken_locations(url: str) -> dict[str, str]:
     """Code locations that Dagster could not load, with the reason."""
+    import urllib.request
+
     request = urllib.request.Request(
         f"{url}/graphql", json.dumps({"query": LOCATIONS}).encode(), {"Content-Type": "application/json"}
     )
