@@ -20,8 +20,9 @@ from ml_platform.errors import FeatureError
 from ml_platform.pipeline import BATCH_COLUMN, Pipeline
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import StructType
+    from pyspark.sql.types import DataType, StructType
 
 AGE_COLUMN = "batch_age"
 """With a look-back: 0 for the rows of the batch itself, 1 for those of the batch before, ..."""
@@ -125,11 +126,13 @@ def _schema(spark: SparkSession, folder: Path, name: str) -> StructType:
     """The columns of a feed, from the footer of one of its files."""
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from pyspark.sql.types import StructField, StructType
 
     file = next(iter(sorted(folder.rglob("*.parquet"))), None)
     if file is None:
         raise FeatureError("A feed has no files.", where=f"{name!r}")
-    fine = [f.name for f in pq.read_schema(file) if pa.types.is_timestamp(f.type) and f.type.unit == "ns"]
+    footer = pq.read_schema(file)
+    fine = [f.name for f in footer if pa.types.is_timestamp(f.type) and f.type.unit == "ns"]
     if fine:
         raise FeatureError(
             "Spark cannot read timestamps in nanoseconds.",
@@ -137,7 +140,34 @@ def _schema(spark: SparkSession, folder: Path, name: str) -> StructType:
             got=", ".join(fine),
             fix="declare them in microseconds in the feed's schema, and land them so",
         )
-    return spark.read.parquet(_pattern(file)).schema
+    # Spark starts a job to read a footer, which takes longer than all else that one batch needs: it is asked only about
+    # types that can be read in more than one way.
+    known = {f.name: _type(f.type) for f in footer}
+    if None in known.values():
+        return spark.read.parquet(_pattern(file)).schema
+    return StructType([StructField(column, type_) for column, type_ in known.items() if type_ is not None])
+
+
+def _type(type_: pa.DataType) -> DataType | None:
+    """The type as which Spark reads a plain column; None where Spark must be asked."""
+    import pyarrow as pa
+    from pyspark.sql import types as T
+
+    plain = {
+        pa.bool_(): T.BooleanType(),
+        pa.int8(): T.ByteType(),
+        pa.int16(): T.ShortType(),
+        pa.int32(): T.IntegerType(),
+        pa.int64(): T.LongType(),
+        pa.float32(): T.FloatType(),
+        pa.float64(): T.DoubleType(),
+        pa.string(): T.StringType(),
+        pa.large_string(): T.StringType(),
+        pa.date32(): T.DateType(),
+    }
+    if pa.types.is_timestamp(type_):
+        return T.TimestampType() if type_.tz else T.TimestampNTZType()
+    return plain.get(type_)
 
 
 def _pattern(path: Path) -> str:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from ml_platform.errors import FeatureError, PlatformError
 from ml_platform.pipeline import Features, NamedBatches, Pipeline, Recipe, Reference, Source, Split
 from ml_platform.stages import feature_files
+from ml_platform.stages.feature_frames import read_references
 from ml_platform.stages.feature_job import SQL_SETTINGS, compute
 from ml_platform.versions.content import content_versions
 
@@ -296,6 +298,25 @@ def test_times_that_spark_cannot_read_are_refused(run: Compute) -> None:
     times = pa.array([0, 1, 2], pa.timestamp("ns", "UTC"))
     with pytest.raises(FeatureError, match="microseconds"):
         run("right", {"a": MONDAY.append_column("at", times)})
+
+
+@pytest.mark.parametrize("writer", ["pyarrow", "polars"])
+def test_columns_have_the_types_that_spark_finds_in_the_files(spark: SparkSession, tmp_path: Path, writer: str) -> None:
+    types = [pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint32(), pa.float32()]
+    types += [pa.float64(), pa.string(), pa.large_string(), pa.binary(), pa.date32(), pa.decimal128(10, 2)]
+    types += [pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.timestamp("ms", "America/New_York"), pa.duration("us")]
+    types += [pa.list_(pa.int64()), pa.dictionary(pa.int32(), pa.string())]
+    for number, type_ in enumerate(types):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        table = pa.table({"one": pa.nulls(2, type_), "two": pa.nulls(2, pa.int64())})
+        if writer == "polars":
+            pl.DataFrame(table).write_parquet(folder / "0.parquet")
+        else:
+            pq.write_table(table, folder / "0.parquet")
+        frame = read_references(spark, {"feed": folder})["feed"]
+        assert frame.schema == spark.read.parquet(str(folder)).schema, type_
+        assert frame.count() == 2
 
 
 def test_the_session_keeps_its_own_settings(spark: SparkSession, run: Compute) -> None:
