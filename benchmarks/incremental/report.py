@@ -25,7 +25,8 @@ def ratio(what: str, ours: float, theirs: float, at_most: float, beside: str) ->
 
 def equal(what: str, found: object, wanted: object) -> Row:
     """Something that should be exactly so."""
-    return Row(what, str(found) or "none", str(wanted) or "none", found == wanted)
+    same = found == wanted
+    return Row(what, str(found) or "none", "just that" if same else str(wanted) or "none", same)
 
 
 def table(rows: list[Row]) -> common.Table:
