@@ -201,4 +201,4 @@ def test_one_batch_alone_is_no_training_set(tiny: Pipeline, tmp_path: Path) -> N
     assert len(place.world.bodies) == 3
     plan = place.plan()
     assert to_do(plan) == {}
-    assert "no rows in `train`" in plan["training_set"].rejected[""]
+    assert "no rows in `train`" in plan["training_set"].rejected[""].reason
