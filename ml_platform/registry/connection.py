@@ -61,6 +61,8 @@ class Connection:
             database = Path(tracking_uri.removeprefix(SQLITE))
             artifact_location = artifact_location or str(database.parent / "artifacts")
             with _alone(database):
+                if not database.exists():
+                    self.call("make the tracking database", _make, database)
                 self.client = self.call("open the tracking database", self._open)
         else:
             self.client = self.call("make a client", self._open)
@@ -71,7 +73,7 @@ class Connection:
 
         client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
         if self.tracking_uri.startswith(SQLITE):
-            # Both stores are made on first use; tables too, which two processes must not do at once.
+            # Both stores are made on first use.
             client.search_experiments(max_results=1)
             client.search_registered_models(max_results=1)
         return client
@@ -181,6 +183,20 @@ def _alone(database: Path) -> Iterator[None]:
     with lock_file as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file is closed, even by a kill
         yield
+
+
+def _make(database: Path) -> None:
+    """Make a database with all its tables, under another name until it is whole: MLflow needs some sixty migrations
+    for that, and cannot go on with one that was killed in between."""
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
+
+    for left in database.parent.glob(f".{database.name}.draft*"):  # of one that was killed: we are alone here
+        left.unlink()
+    draft = database.with_name(f".{database.name}.draft")
+    engine = create_sqlalchemy_engine_with_retry(f"{SQLITE}{draft}")
+    _initialize_tables(engine)
+    engine.dispose()
+    draft.replace(database)
 
 
 def _as_uri(location: str) -> str:
