@@ -38,15 +38,21 @@ def old(home: Settings, cold: RunSummary, tmp_path: Path) -> Settings:
     assert cold.ok
     shutil.copytree(home.home, tmp_path / "home", symlinks=True)
     settings = fresh_settings(tmp_path / "home", pipelines=TINY)
+    _age(settings)
+    gc(settings)  # what other tests have left there
     store = store_of(settings)
     spare = store.artifacts("tiny", "features")[0]
     (tmp_path / "x").write_bytes(b"of another code")
     store.commit(replace(spare, fingerprint="spare", data_version="spare", files=(), facts={}), {"x": tmp_path / "x"})
+    _age(settings)
+    return settings
+
+
+def _age(settings: Settings) -> None:
     then = time.time() - 40 * 86_400
-    for path in (tmp_path / "home" / "store").rglob("*"):
+    for path in (settings.home / "store").rglob("*"):
         if path.is_file():
             os.utime(path, (then, then))
-    return settings
 
 
 def gc(settings: Settings) -> Collected:

@@ -60,7 +60,7 @@ def test_with_nothing_to_do_nothing_heavy_is_imported(
 def test_a_replaced_value_runs_what_it_changes_and_the_declared_one_is_remembered(
     home: Settings, cold: RunSummary, tiny: Pipeline
 ) -> None:
-    request = Request(replaced=["train.epochs=13"])
+    request = Request(replaced=["train.epochs=17"])
     planned = {stage.name: stage for stage in plan_pipeline(tiny, home, request)}
     assert planned["trained_model"].stale == [""]
     assert not planned["features"].to_do
