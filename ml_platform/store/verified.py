@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
-_log = logging.getLogger(__name__)
+from ml_platform.store.memory import Memory
+
 _AT_ONCE = 500
-_T = TypeVar("_T")
 
 # The number in the second name is that of the records' form: one of another form is not seen.
 _TABLES = """
@@ -30,7 +27,7 @@ class Verified:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._memory = Memory(path, _TABLES, without="files are hashed again")
 
     def known(self, stamps: Mapping[str, str]) -> dict[str, str]:
         """The SHA-256 of each place that is remembered with exactly this stamp."""
@@ -64,29 +61,9 @@ class Verified:
                 result.update((name, value) for name, stamp, value in rows if stamps[name] == stamp)
             return result
 
-        return self._with(look_up) or {}
+        return self._memory.use(look_up) or {}
 
     def _insert(self, query: str, rows: Iterable[tuple[str, ...]]) -> None:
         rows = list(rows)
         if rows:
-            self._with(lambda db: db.executemany(query, rows))
-
-    def _with(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.closing(sqlite3.connect(self._path, timeout=30)) as db, db:
-                db.execute("PRAGMA synchronous = OFF")
-                try:
-                    return work(db)
-                except sqlite3.OperationalError as error:
-                    if "no such table" not in str(error):
-                        raise
-                    db.executescript(_TABLES)
-                    return work(db)
-        except (sqlite3.Error, OSError) as error:
-            _log.warning(
-                "What was verified cannot be remembered in %s (%s); files are hashed again.", self._path, error
-            )
-            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-                self._path.unlink(missing_ok=True)  # damaged; the next call begins a new one
-            return None
+            self._memory.use(lambda db: db.executemany(query, rows))

@@ -42,6 +42,20 @@ def test_a_batch_without_one_of_its_sources_waits(settings: Settings, landed: Pa
     assert run(settings).accepted == 3
 
 
+def test_a_damaged_memory_of_what_landed_is_begun_anew(
+    settings: Settings, landed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run(settings).accepted == 3
+    memory = settings.cache / "landing_digests.sqlite"
+    memory.write_bytes(b"damaged" * 1000)
+    assert run(settings).accepted == 3
+    assert "landed files are read again" in caplog.text
+    caplog.clear()
+    assert run(settings).accepted == 3
+    assert memory.stat().st_size
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("content", [b"not parquet at all", b"PAR1" + b"\0" * 100 + b"PAR1"])
 def test_an_unreadable_file_is_rejected_and_kept(settings: Settings, landed: Path, content: bytes) -> None:
     (landed / "flights" / f"{BAD}.parquet").write_bytes(content)
