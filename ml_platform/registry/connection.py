@@ -193,8 +193,8 @@ def _make(database: Path) -> None:
     for left in database.parent.glob(f".{database.name}.draft*"):  # of one that was killed: we are alone here
         left.unlink()
     draft = database.with_name(f".{database.name}.draft")
-    engine = create_sqlalchemy_engine_with_retry(f"{SQLITE}{draft}")
-    _initialize_tables(engine)
+    engine = create_sqlalchemy_engine_with_retry(f"{SQLITE}{draft}")  # type: ignore[no-untyped-call]
+    _initialize_tables(engine)  # type: ignore[no-untyped-call]
     engine.dispose()
     draft.replace(database)
 
