@@ -7,6 +7,7 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 from ml_platform.errors import DeclarationError
@@ -23,6 +24,19 @@ def pipelines(settings: Settings) -> dict[str, Pipeline]:
         DeclarationError: a module is missing, does not import, holds no `Pipeline` named PIPELINE, or two modules
             declare pipelines of one name. The message names the module.
     """
+    return {name: pipeline for name, (pipeline, _) in _found(settings).items()}
+
+
+def folders(settings: Settings) -> dict[str, Path]:
+    """The folder of the module that declares each pipeline, by the pipeline's name. Raises what `pipelines` does."""
+    return {
+        name: Path(sys.modules[module].__file__ or "").absolute().parent
+        for name, (_, module) in _found(settings).items()
+    }
+
+
+def _found(settings: Settings) -> dict[str, tuple[Pipeline, str]]:
+    """Every declared pipeline with its module, by name, in name order."""
     found: dict[str, tuple[Pipeline, str]] = {}
     for module in _modules(settings):
         pipeline = _declared(module)
@@ -35,7 +49,7 @@ def pipelines(settings: Settings) -> dict[str, Pipeline]:
                 fix="rename one of them: the name prefixes the assets and names the registered model",
             )
         found[pipeline.name] = (pipeline, module)
-    return {name: found[name][0] for name in sorted(found)}
+    return dict(sorted(found.items()))
 
 
 def pipeline_named(settings: Settings, name: str) -> Pipeline:

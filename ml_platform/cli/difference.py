@@ -12,13 +12,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ml_platform.settings import Settings
-    from ml_platform.stages.difference import Difference, PipelineDifference, StageDifference
+    from ml_platform.stages.difference import PipelineDifference, StageDifference
 
 WORDS = {"same": "-", "stale": "stale", "may": "may run", "added": "added", "removed": "removed"}
 
 
 def compare_and_show(revision: str, names: Collection[str], settings: Settings, *, as_json: bool) -> int:
-    """Compare, and print it. Returns what the command ends with: 2 where something differs, else 0."""
+    """Compare, and print it.
+
+    Returns:
+        What the command ends with: 1 where a pipeline that was named is in no repository with that revision, else 2
+        where something differs, else 0.
+    """
     from ml_platform.cli import common
     from ml_platform.discovery import pipelines
     from ml_platform.stages.difference import compare
@@ -28,19 +33,25 @@ def compare_and_show(revision: str, names: Collection[str], settings: Settings, 
         typer.echo(json.dumps(found.to_dict(), indent=1))
     else:
         for pipeline in found.pipelines:
-            _show(pipeline, found, common.output())
+            _show(pipeline, revision, common.output())
     for reason in dict.fromkeys(pipeline.uncounted for pipeline in found.pipelines if pipeline.uncounted):
         common.notices().print(f"Batches and seconds are left out: {reason}", markup=False, soft_wrap=True)
+    if names and any(pipeline.change == "not compared" for pipeline in found.pipelines):
+        return 1
     return 2 if found.differs else 0
 
 
-def _show(pipeline: PipelineDifference, found: Difference, console: Console) -> None:
+def _show(pipeline: PipelineDifference, revision: str, console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
     from ml_platform.cli.plan import CAUSES, limited
 
-    title = f"{pipeline.name}, compared with {found.revision}"
+    if pipeline.change == "not compared":
+        text = f"{pipeline.name}: not compared. Its package is not in this repository, nor in another with {revision}."
+        console.print(text, markup=False, soft_wrap=True)
+        return
+    title = f"{pipeline.name}, compared with {pipeline.revision}"
     if pipeline.change == "same":
         console.print(f"{escape(title)}: the same code versions.")
         return

@@ -41,13 +41,13 @@ def plan(
         typer.Option(metavar="A..B | A,B,C", help="Only these batches. Default: all that landed."),
     ] = None,
     diff: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="REV",
             help="Compare the code with a git revision's instead, and say what the difference makes stale. "
             "Works without any data, as in CI; libraries are those installed here on both sides.",
         ),
-    ] = "",
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a run would do, and why, without doing it."""
@@ -55,7 +55,9 @@ def plan(
     from ml_platform.discovery import pipeline_named, pipelines
 
     settings = common.load_settings()
-    if diff:
+    if diff is not None:
+        if not diff.strip():
+            raise typer.BadParameter("it names no revision (an unset variable?)", param_hint="--diff")
         if batches:
             raise typer.BadParameter("a comparison of code is of all batches", param_hint="--batches")
         from ml_platform.cli.difference import compare_and_show

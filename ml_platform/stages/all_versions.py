@@ -47,7 +47,7 @@ def main(path: str, instead_of: str, out: str) -> None:
 
     Args:
         path: the search path to import from, as a JSON list.
-        instead_of: a folder that nothing may be imported from, but installed packages.
+        instead_of: folders that nothing may be imported from, but installed packages, as a JSON list.
         out: the file to write.
     """
     sys.path[:] = json.loads(path)
@@ -55,9 +55,11 @@ def main(path: str, instead_of: str, out: str) -> None:
 
     found = all_versions(settings())
     files = {name: str(getattr(module, "__file__", "") or "") for name, module in list(sys.modules.items())}
-    wrong = [name for name, file in files.items() if file.startswith(instead_of) and "-packages" not in file]
+    others = tuple(json.loads(instead_of))
+    wrong = [name for name, file in files.items() if file.startswith(others) and "-packages" not in file]
     if wrong:
-        sys.exit(f"an import hook finds {', '.join(wrong[:3])} in {instead_of}: name its folder in PYTHONPATH instead")
+        where = " or ".join(others)
+        sys.exit(f"an import hook finds {', '.join(wrong[:3])} in {where}: name its folder in PYTHONPATH instead")
     Path(out).write_text(json.dumps(found), encoding="utf-8")
 
 

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ml_platform.discovery import folders
 from ml_platform.errors import DeclarationError, PlatformError, SetupError
 from ml_platform.stages import all_versions
 from ml_platform.stages.cost import Cost, cost_of
@@ -19,11 +21,13 @@ from ml_platform.stages.opening import chain_of
 from ml_platform.stages.plan import SAMPLED
 from ml_platform.stages.why import History
 from ml_platform.versions.code import CodeVersion
-from ml_platform.versions.revision import Revision, laid_out, path_in
+from ml_platform.versions.revision import Revision, laid_out, path_in, repository_of
 
 if TYPE_CHECKING:
     from ml_platform.pipeline import Pipeline
     from ml_platform.settings import Settings
+    from ml_platform.stages.chain import Chain
+    from ml_platform.stages.stage import Stage
     from ml_platform.versions.cause import Cause
 
 SCHEMA = 1
@@ -74,10 +78,19 @@ class StageDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineDifference:
-    """One pipeline: "added", "removed", "changed" or "same", stage by stage. `uncounted`: why there are no counts."""
+    """One pipeline, stage by stage.
+
+    Args:
+        name: the pipeline.
+        change: "not compared" where the repository that its package lies in, if any, has no such revision.
+        revision: of its own repository: what it was compared with.
+        stages: in the order of the chain.
+        uncounted: why there are no counts.
+    """
 
     name: str
-    change: Literal["same", "changed", "added", "removed"]
+    change: Literal["same", "changed", "added", "removed", "not compared"]
+    revision: str = ""
     stages: tuple[StageDifference, ...] = ()
     uncounted: str = ""
 
@@ -93,7 +106,7 @@ class Difference:
     @property
     def differs(self) -> bool:
         """Whether anything does."""
-        return any(pipeline.change != "same" for pipeline in self.pipelines)
+        return any(pipeline.change not in ("same", "not compared") for pipeline in self.pipelines)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -106,6 +119,7 @@ class Difference:
                 {
                     "name": pipeline.name,
                     "change": pipeline.change,
+                    "revision": pipeline.revision,
                     "stages": [stage.to_dict() for stage in pipeline.stages],
                     "uncounted": pipeline.uncounted,
                 }
@@ -115,10 +129,12 @@ class Difference:
 
 
 def compare(revision: str, settings: Settings, pipelines: Mapping[str, Pipeline], names: Collection[str]) -> Difference:
-    """Compare the code here with a revision's.
+    """Compare the code here with a revision's: of the repository around the working folder, and of each pipeline's own.
+
+    A branch of the platform and one of a team's repository can so be compared in one, each with its own `main`.
 
     Args:
-        revision: a branch, a tag or a commit of the repository around the working folder.
+        revision: a branch, a tag or a commit.
         settings: which pipelines there are, and where artifacts are counted, if there are any.
         pipelines: those that are declared here.
         names: the ones to compare; all of both sides, when empty.
@@ -127,24 +143,44 @@ def compare(revision: str, settings: Settings, pipelines: Mapping[str, Pipeline]
         SetupError: there is no git, repository or revision, or the revision's pipelines cannot be read.
     """
     now = all_versions.all_versions(settings)
-    with laid_out(revision) as there:
-        before = _versions_in(there)
-    wanted = names or sorted({*now, *before})
-    if unknown := [name for name in wanted if name not in {*now, *before}]:
-        raise DeclarationError("There is no such pipeline, here or there.", where=there, got=", ".join(unknown))
-    found = tuple(_pipeline(name, now.get(name), before.get(name), settings, pipelines) for name in wanted)
-    return Difference(revision=str(there), commit=there.commit, pipelines=found)
+    homes = {
+        name: repository_of(folder, revision)
+        for name, folder in folders(settings).items()
+        if not names or name in names
+    }
+    with ExitStack() as stack:
+        here = repository_of(Path.cwd(), revision)
+        others = {home for home in homes.values() if home not in (None, here)}
+        # Where nothing has that revision, this says why.
+        base = [stack.enter_context(laid_out(revision))] if here or not others else []
+        there = {each.repository: [each] for each in base}
+        there |= {home: [stack.enter_context(laid_out(revision, home)), *base] for home in others}
+        before = {home: _versions_in(revisions) for home, revisions in there.items()}
+    gone = {name: home for home, versions in before.items() for name in versions if name not in now}
+    wanted = names or sorted({*now, *gone})
+    main = next(iter(there.values()))[0]
+    if unknown := [name for name in wanted if name not in {*now, *gone}]:
+        raise DeclarationError("There is no such pipeline, here or there.", where=main, got=", ".join(unknown))
+    found = []
+    for name in wanted:
+        if (home := {**homes, **gone}[name]) is None:
+            found.append(PipelineDifference(name=name, change="not compared"))
+            continue
+        compared = _pipeline(name, now.get(name), before[home].get(name), settings, pipelines)
+        found.append(replace(compared, revision=str(there[home][0])))
+    return Difference(revision=str(main), commit=main.commit, pipelines=tuple(found))
 
 
-def _versions_in(revision: Revision) -> Mapping[str, _Stages]:
-    """Code versions by the revision's own sources and rules, in a process of its own."""
+def _versions_in(revisions: Sequence[Revision]) -> Mapping[str, _Stages]:
+    """Code versions by the revisions' own sources and rules, in a process of its own."""
     program = Path(all_versions.__file__).read_text(encoding="utf-8")
-    path = path_in(revision, sys.path)
+    path = path_in(revisions, sys.path)
+    instead_of = [os.path.join(revision.repository, "") for revision in revisions]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "versions.json")
         done = subprocess.run(
-            [sys.executable, "-c", program, json.dumps(path), os.path.join(revision.repository, ""), str(out)],
-            cwd=revision.folder,
+            [sys.executable, "-c", program, json.dumps(path), json.dumps(instead_of), str(out)],
+            cwd=revisions[0].folder,
             capture_output=True,
             text=True,
             check=False,
@@ -153,7 +189,7 @@ def _versions_in(revision: Revision) -> Mapping[str, _Stages]:
             lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
             raise SetupError(
                 "The revision's pipelines cannot be read.",
-                where=revision,
+                where=", ".join(map(str, revisions)),
                 got="\n".join(lines[-5:]),
                 fix="choose a revision whose pipelines are declared without errors, with the libraries installed here",
             )
@@ -198,15 +234,21 @@ def _counts(pipeline: Pipeline, settings: Settings) -> tuple[dict[str, tuple[int
     """
     from ml_platform.stages import stages_of
 
-    elsewhere = [place for place in (settings.store, settings.landing) if not place.startswith(str(settings.home))]
+    elsewhere = [place for place in (settings.store, settings.landing) if not Path(place).is_relative_to(settings.home)]
     if not settings.home.exists() and not elsewhere:
         return {}, f"nothing was ever built here: {settings.home} does not exist"
     try:
         chain = chain_of(stages_of(pipeline), settings)
-        history, batches = History(chain), len(chain.batches())
+        history, batches = History(chain), set(chain.batches())
         return {
-            name: (batches if stage.partitioned else 1, cost_of(history.sample(name, SAMPLED)))
+            name: (_artifacts(stage, batches, chain), cost_of(history.sample(name, SAMPLED)))
             for name, stage in chain.stages.items()
         }, ""
     except PlatformError as error:
         return {}, str(error)
+
+
+def _artifacts(stage: Stage, batches: set[str], chain: Chain) -> int:
+    """How many there may be of a stage: none of a batch that a stage next above has rejected."""
+    rejected = {batch for above in stage.upstream for batch in chain.published.rejections(above)}
+    return len(batches - rejected) if stage.partitioned else 1
