@@ -45,7 +45,7 @@ def _draw(progress: Progress, stages: dict[str, TaskID], first: TaskID, event: S
     progress.update(first, visible=False)
     if event.stage not in stages:
         stages[event.stage] = progress.add_task(event.stage, total=event.total, message="")
-    progress.update(stages[event.stage], completed=event.done, total=max(event.total, 1), message=escape(event.message))
+    progress.update(stages[event.stage], completed=event.done, total=event.total, message=escape(event.message))
 
 
 class _Lines:
@@ -58,10 +58,11 @@ class _Lines:
 
     def __call__(self, event: StageProgress) -> None:
         now = time.monotonic()
-        ends = event.done >= event.total
+        ends = event.done == event.total
         if event.stage in self._said and not ends and now - self._said[event.stage] < QUIET_SECONDS:
             return
-        line = f"{event.stage}: {event.done}/{event.total} {event.message}".rstrip()
+        count = event.done if event.total is None else f"{event.done}/{event.total}"
+        line = f"{event.stage}: {count} {event.message}".rstrip()
         if line != self._last:
             self._said[event.stage], self._last = now, line
             self._console.print(line, markup=False)

@@ -60,7 +60,7 @@ def run(
 ) -> None:
     """Run the chain: whatever is not done yet, up to the registered model."""
     from ml_platform.cli import common
-    from ml_platform.cli.batches import landed_batches, selected
+    from ml_platform.cli.batches import known_batches, selected
     from ml_platform.discovery import pipeline_named, pipelines
     from ml_platform.stages.run import Request
 
@@ -69,8 +69,7 @@ def run(
     stages = [stage.strip() for text in select or () for stage in text.split(",") if stage.strip()] or None
     well = True
     for pipeline in chosen:
-        landed = partial(landed_batches, pipeline, common.open_landing(settings))
-        wanted = selected(batches or [], pipeline, landed)
+        wanted = selected(batches or [], pipeline, partial(known_batches, pipeline, settings))
         request = Request(batches=wanted, select=stages, force=force, replaced=replaced or ())
         well &= _plan(pipeline, settings, request) if dry_run else _run(pipeline, settings, request, queue=queue).ok
     raise typer.Exit(0 if well else 2 if dry_run else 1)
@@ -92,11 +91,16 @@ def _run(pipeline: Pipeline, settings: Settings, request: Request, *, queue: boo
     from ml_platform.cli import common
     from ml_platform.cli.progress import shown
     from ml_platform.cli.summary import show
+    from ml_platform.stages.follow import Left
     from ml_platform.stages.run import run_pipeline
 
     # Dagster says of its own preview functions that they may change; its version is pinned.
     warnings.filterwarnings("ignore", message=r"(?s).*is currently in (preview|beta)")
-    with shown(common.notices(), title=pipeline.name) as on_progress:
-        summary = run_pipeline(pipeline, settings, request, on_progress=on_progress, queue=queue)
+    try:
+        with shown(common.notices(), title=pipeline.name) as on_progress:
+            summary = run_pipeline(pipeline, settings, request, on_progress=on_progress, queue=queue)
+    except Left as left:  # by Ctrl-C, which ends the command as ever
+        common.notices().print(str(left), markup=False, soft_wrap=True)
+        raise
     show(summary, pipeline.task, settings, common.output())
     return summary

@@ -98,10 +98,11 @@ class RunSummary:
 class Progress:
     """What `run_pipeline` tells `on_progress`: `done` of `total` units of a stage, and a few words.
 
-    A stage announces itself with done=0, and its end with done == total; total is at least 1.
+    A stage announces itself with done=0, and its end with done == total; total is at least 1, or None while nobody
+    knows it.
     """
 
     stage: str
     done: int
-    total: int
+    total: int | None
     message: str = ""

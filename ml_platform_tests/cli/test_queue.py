@@ -28,6 +28,7 @@ from ml_platform.server import NOTE, Server, find
 from ml_platform.settings import Settings, child_environment
 from ml_platform.stages import stages_of
 from ml_platform.stages.chain import State
+from ml_platform.stages.follow import follow
 from ml_platform.stages.opening import chain_of, landing_of
 from ml_platform_tests.conftest import fresh_settings, land_samples
 from ml_platform_tests.stages.conftest import LOTS
@@ -122,6 +123,35 @@ def test_a_run_that_fails_there_fails_here(up: Up) -> None:
     out, _ = command.communicate(timeout=PATIENCE)
     assert command.returncode == 1
     assert "training_set has not been materialized" in out
+
+
+def test_ctrl_c_leaves_the_run_to_the_server_and_says_where_it_is(up: Up) -> None:
+    before = _runs(up)
+    command = up.command("run", "tiny", "--select", "raw_batch", "--force")
+    assert command.stderr is not None
+    for line in command.stderr:
+        if "queue:" in line or "raw_batch:" in line:
+            break
+    command.send_signal(signal.SIGINT)
+    _, err = command.communicate(timeout=PATIENCE)
+    assert command.returncode == 130
+    (run_id,) = _runs(up) - before
+    assert f"goes on in the server: {up.url}/runs/{run_id}" in err
+    with prepare_instance(up.settings) as instance:
+        follow(instance, run_id, lambda event: None, where=up.url)
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        assert run.is_success
+
+
+def test_a_run_whose_server_is_gone_is_followed_no_longer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ml_platform.stages.follow.LOOK_SECONDS", 0.0)
+    with prepare_instance(settings) as instance:
+        run = instance.create_run_for_job(dg.job(name="some")(lambda: None), status=dg.DagsterRunStatus.STARTING)
+        with pytest.raises(SetupError, match="server is gone") as caught:
+            follow(instance, run.run_id, lambda event: None, where="http://127.0.0.1:1")
+    assert run.run_id in str(caught.value)
+    assert "--no-queue" in str(caught.value)
 
 
 def test_a_backfill_asked_for_in_the_ui_is_one_run(up: Up, tiny: Pipeline) -> None:
