@@ -6,6 +6,7 @@ still lives. So every run carries a tag that says which process executes it, and
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 from ml_platform import processes
@@ -37,21 +38,32 @@ def is_alive(tag: str) -> bool | None:
 
 
 def mark_dead(instance: DagsterInstance) -> list[str]:
-    """Mark the runs whose process is gone as failed (as canceled, if that was asked for). Returns their ids."""
+    """Mark the runs whose process is gone as failed (as canceled, if that was asked for). Returns their ids.
+
+    A run says which process executes it when it gets to its first step. One that has not got there for as long as
+    dagster.yaml gives it to start was killed before.
+    """
     import dagster as dg
 
-    going_on = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    status = dg.DagsterRunStatus
+    going_on = [status.NOT_STARTED, status.STARTING, status.STARTED, status.CANCELING]
     marked = []
-    for listed in instance.get_runs(filters=dg.RunsFilter(statuses=going_on)):
-        if PROCESS_TAG not in listed.tags or is_alive(listed.tags[PROCESS_TAG]) is not False:
-            continue
-        if _inherited(instance, listed):
+    for record in instance.get_run_records(filters=dg.RunsFilter(statuses=going_on)):
+        listed = record.dagster_run
+        tag = None if _inherited(instance, listed) else listed.tags.get(PROCESS_TAG)
+        if tag is None:
+            waited = dt.datetime.now(dt.UTC) - record.update_timestamp
+            starts = listed.status in (status.NOT_STARTED, status.STARTING)
+            dead = starts and waited.total_seconds() > instance.run_monitoring_start_timeout_seconds
+        else:
+            dead = is_alive(tag) is False
+        if not dead:
             continue
         # A process writes how its run ended before it goes away: so look again now that it is known to be gone.
         run = instance.get_run_by_id(listed.run_id)
-        if run is None or run.is_finished or run.tags.get(PROCESS_TAG) != listed.tags[PROCESS_TAG]:
+        if run is None or run.status != listed.status or run.tags.get(PROCESS_TAG) != listed.tags.get(PROCESS_TAG):
             continue
-        if run.status == dg.DagsterRunStatus.CANCELING:
+        if run.status == status.CANCELING:
             instance.report_run_canceled(run, message="It was to be canceled, and its process is gone.")
         else:
             instance.report_run_failed(run, message=DIED)
@@ -62,4 +74,5 @@ def mark_dead(instance: DagsterInstance) -> list[str]:
 def _inherited(instance: DagsterInstance, run: DagsterRun) -> bool:
     """Whether the tag came with the run that this one was started again from: it has not reached a step yet."""
     parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
-    return parent is not None and parent.tags.get(PROCESS_TAG) == run.tags[PROCESS_TAG]
+    tag = run.tags.get(PROCESS_TAG)
+    return tag is not None and parent is not None and parent.tags.get(PROCESS_TAG) == tag

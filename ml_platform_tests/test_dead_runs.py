@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 
 import dagster as dg
@@ -42,6 +43,24 @@ def test_only_runs_that_go_on_in_a_process_that_is_gone_are_marked(settings: Set
         messages = [entry.message for entry in instance.all_logs(started)]
         assert any("takes up where it stopped" in message for message in messages)
         assert mark_dead(instance) == []
+
+
+def test_a_run_that_nothing_took_up_in_time_is_marked(settings: Settings) -> None:
+    """It was killed before its first step, or inherited the process of the run that it was started again from."""
+    with prepare_instance(settings) as instance:
+        job = dg.job(name="some")(lambda: None)
+        first = instance.create_run_for_job(job, tags={PROCESS_TAG: process_tag()})
+        waiting = {
+            instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTING).run_id,
+            instance.create_run_for_job(
+                job, tags={PROCESS_TAG: process_tag()}, parent_run_id=first.run_id, root_run_id=first.run_id
+            ).run_id,
+        }
+        assert mark_dead(instance) == []
+        with sqlite3.connect(settings.dagster_home / "history" / "runs.db") as db:
+            db.execute("UPDATE runs SET update_timestamp = datetime(update_timestamp, '-6 minutes')")
+        assert set(mark_dead(instance)) == waiting
+        assert {_status(instance, run_id) for run_id in waiting} == {dg.DagsterRunStatus.FAILURE}
 
 
 def _status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:

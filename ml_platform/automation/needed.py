@@ -30,12 +30,14 @@ def needed(settings: Settings, store: Store, manifests: Collection[Manifest]) ->
     Raises:
         PlatformError: the registry, Dagster, the landing place or a pipeline's code cannot be asked.
     """
+    from ml_platform.dead_runs import mark_dead
     from ml_platform.instance import prepare_instance
 
     try:
         with prepare_instance(settings) as instance:
+            mark_dead(instance)
             names = _published(settings, instance, manifests)
-            busy = set(_running(instance))
+            runs = dict(_running(instance))
     except PlatformError:
         raise
     except Exception as error:
@@ -46,7 +48,7 @@ def needed(settings: Settings, store: Store, manifests: Collection[Manifest]) ->
             fix="make Dagster's database readable, or correct ML_PLATFORM_DAGSTER_HOME",
         ) from error
     names |= _registered(settings, manifests) | _current(settings)
-    busy |= store.claims.pipelines()
+    busy = dict.fromkeys(store.claims.pipelines(), "something of it is being built") | runs
     return Needed(names=names, blobs=set(read_by_jobs(settings)), busy=busy, archive=is_shared(settings))
 
 
@@ -105,21 +107,19 @@ def _current(settings: Settings) -> Names:
     return names
 
 
-def _running(instance: DagsterInstance) -> Iterator[str]:
-    """The pipelines of runs that are queued or in progress; "" for a run that may be of any."""
+def _running(instance: DagsterInstance) -> Iterator[tuple[str, str]]:
+    """The pipelines of runs that are queued or in progress, "" for a run that may be of any; with the run, in words."""
     import dagster as dg
-
-    from ml_platform.dead_runs import PROCESS_TAG, is_alive
 
     status = dg.DagsterRunStatus
     going_on = [status.QUEUED, status.NOT_STARTED, status.STARTING, status.STARTED, status.CANCELING]
-    for run in instance.get_runs(filters=dg.RunsFilter(statuses=going_on)):
-        if PROCESS_TAG in run.tags and is_alive(run.tags[PROCESS_TAG]) is False:
-            continue
+    for record in instance.get_run_records(filters=dg.RunsFilter(statuses=going_on)):
+        run = record.dagster_run
+        told = f"run {run.run_id[:8]} since {record.create_timestamp:%Y-%m-%d %H:%M} UTC"
         if run.job_name.endswith("_chain"):
-            yield run.job_name.removesuffix("_chain")
+            yield run.job_name.removesuffix("_chain"), told
         else:
-            yield from {key.path[0] for key in run.asset_selection or ()} or {""}
+            yield from ((name, told) for name in {key.path[0] for key in run.asset_selection or ()} or {""})
 
 
 def read_by_jobs(settings: Settings) -> Iterator[str]:

@@ -41,13 +41,13 @@ class Needed:
     Args:
         names: pipeline, and data version or fingerprint, of artifacts; what they were made from stays with them.
         blobs: SHA-256 of bytes that are being read.
-        busy: pipelines of which nothing goes now; "" for all.
+        busy: pipelines of which nothing goes now, "" for all, and why.
         archive: keep what cannot be built again, because it holds what once landed.
     """
 
     names: Set[tuple[str, str]] = frozenset()
     blobs: Set[str] = frozenset()
-    busy: Set[str] = frozenset()
+    busy: Mapping[str, str] = field(default_factory=dict)
     archive: bool = False
 
 
@@ -112,6 +112,7 @@ def collect(
         garbage &= _unneeded(shelf, used, needed, now - keep_seconds, pipelines)
         garbage = _remove_manifests(store, shelf, sorted(garbage), now - keep_seconds)
     _tell_artifacts(done, shelf, garbage)
+    _tell_busy(done, shelf, needed, pipelines)
     left = {path: manifest for path, manifest in shelf.manifests.items() if path not in garbage}
     bytes_ = store._backend.scan(layout.BLOBS)
     if not dry_run:
@@ -131,6 +132,14 @@ def collect(
         forgotten = [path for path, stamp in used.items() if stamp.modified < now - keep_seconds]
         store._backend.remove_many(forgotten)
     return done
+
+
+def _tell_busy(done: Collected, shelf: _Shelf, needed: Needed, pipelines: Collection[str]) -> None:
+    """Say of which pipelines nothing goes now, and why."""
+    there = {manifest.pipeline for manifest in shelf.manifests.values()}
+    for name in sorted(there.intersection(pipelines or there)):
+        if why := needed.busy.get(name) or needed.busy.get(""):
+            done.remarks.append(f"{name} is busy: {why}. None of its artifacts was removed.")
 
 
 def _clock(store: Store) -> float:
@@ -176,7 +185,7 @@ def _unneeded(
         return (
             not needed.names.isdisjoint({(pipeline, manifest.data_version), (pipeline, manifest.fingerprint)})
             or bool(pipelines and pipeline not in pipelines)
-            or not needed.busy.isdisjoint({pipeline, ""})
+            or not needed.busy.keys().isdisjoint({pipeline, ""})
             or _last_use(path, shelf.stamps[path], used) >= before
             or (needed.archive and any(name.partition("/")[0] == "landing" for name in manifest.inputs))
         )

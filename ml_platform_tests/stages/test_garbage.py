@@ -174,7 +174,9 @@ def test_nothing_of_a_pipeline_goes_while_it_runs(old: Settings, tmp_path: Path)
             ).run_id
 
         run_id = run(this_process().to_text())
-        assert removed(gc(gone)) == {}
+        done = gc(gone)
+        assert removed(done) == {}
+        assert any(f"tiny is busy: run {run_id[:8]} since" in remark for remark in done.remarks), done.remarks
         instance.delete_run(run_id)
         with store_of(gone).claims.holding("tiny", "features", ["something"]):
             assert removed(gc(gone)) == {}

@@ -116,8 +116,13 @@ def test_pipelines_that_were_not_named_or_run_now_stay(local: Store, local_place
     artifact(local, "features", "a")
     artifact(local, "features", "b", pipeline="churn")
     age(local_place, 40)
-    for busy in ({"flights", "churn"}, {""}):
-        assert told(collect(local, lambda _, busy=busy: Needed(busy=busy), keep_seconds=0)) == {}  # type: ignore[misc]
+    for busy in ({"flights": "a run", "churn": "a run"}, {"": "a run"}):
+        done = collect(local, lambda _, busy=busy: Needed(busy=busy), keep_seconds=0)  # type: ignore[misc]
+        assert told(done) == {}
+        assert [remark.partition(".")[0] for remark in done.remarks] == [
+            "churn is busy: a run",
+            "flights is busy: a run",
+        ]
     assert told(gc(local, pipelines=["churn"], dry_run=True))["artifacts churn/features"] == 1
     assert told(gc(local, pipelines=["churn"])) == {"artifacts churn/features": 1, "bytes that no artifact names": 1}
     assert local.find(P, "features", "f-features-a") is not None
