@@ -20,7 +20,12 @@ def explain(
     stage: Annotated[str, typer.Argument(metavar="STAGE", help="One of its stages, such as features.")],
     functions: Annotated[bool, typer.Option("--functions", help="Show the functions of each file too.")] = False,
 ) -> None:
-    """Show what went into a stage's code version: edit any of it, and its artifacts are stale."""
+    """Show what went into a stage's code version: edit any of it, and its artifacts are stale.
+
+    What is not listed does not count. Not followed: files and modules whose names are computed (f-strings, joined
+    texts), files that only a parameter or the environment names, patterns such as *.json in another package, files
+    farther away than beside the outermost package, and what compiled modules import.
+    """
     from rich.markup import escape
 
     from ml_platform.cli import common

@@ -6,7 +6,7 @@ import fnmatch
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ml_platform.errors import DeclarationError
@@ -118,6 +118,8 @@ class _Walk:
         seen: set[str] = set()
         on_the_way: set[str] = set()
         acted: set[str] = set()
+        read: dict[str, tuple[Place, Source]] = {}
+        reached: dict[str, list[str]] = {}
         while waiting:
             name = waiting.pop()
             if name in seen or name in _WORDS_ONLY or not self._is_own(name):
@@ -131,8 +133,9 @@ class _Walk:
             if place.file is not None:
                 source = self._read(place, name)
                 modules[name] = source.digest
-                self.found.data.update(self._data_files(name, place, source))
-                waiting += self._reached(source, on_the_way)
+                read[name] = (place, source)
+                reached[name] = list(self._reached(source, on_the_way))
+                waiting += reached[name]
             if waiting:
                 continue
             for package in on_the_way - modules.keys() - acted:
@@ -145,6 +148,9 @@ class _Walk:
             above = self._find(package)
             if above is not None and above.file is not None and (effects := self._read(above, package).effects):
                 modules[package] = effects
+        packages = {each for each in on_the_way | seen if (found := self._find(each)) and found.folders}
+        for name, (place, source) in read.items():
+            self._count_data(name, place, source, packages & _with_above(_all_from(name, reached)))
 
     def _reached(self, source: Source, on_the_way: set[str]) -> Iterator[str]:
         for line in source.imports:
@@ -194,35 +200,44 @@ class _Walk:
             _sources[(file, name)] = known
         return known[1]
 
-    def _data_files(self, name: str, place: Place, source: Source) -> dict[str, str]:
-        """Hashes of the data files that a module names: in its folder, below it, or up to its outermost package.
+    def _count_data(self, name: str, place: Place, source: Source, reached: Iterable[str]) -> None:
+        """Count the data files that a module names: in its folder, below it, or up to its outermost package.
 
         A text in the module that is the name of a file there (or a pattern such as "*.json") is taken for a file that
-        it reads; "data" and "x.csv" together for data/x.csv.
+        it reads; "data" and "x.csv" together for data/x.csv. Files whose names are given in full are also found in the
+        folders of the packages that it reaches and, where it asks for its own place, beside its outermost package.
         """
         assert place.file is not None
-        found: dict[str, str] = {}
         parents = name.split(".") if place.folders else name.split(".")[:-1]
         folder = str(place.file.parent)
         while parents:
-            for path in self._named_in(folder, source):
-                self._files[path] = stamp = _stamp(path)
-                known = _data.get(path)
-                if known is None or known[0] != stamp:
-                    with open(path, "rb") as file:
-                        known = (stamp, hashlib.file_digest(file, "sha256").hexdigest()[:32])
-                    _data[path] = known
-                found["/".join([*parents, os.path.relpath(path, folder).replace(os.sep, "/")])] = known[1]
+            self._count(parents, folder, self._named_in(folder, source))
             folder = os.path.dirname(folder)
             parents = parents[:-1]
-        return found
+        if source.asks_where and not place.is_installed:
+            self._count([], folder, self._named_in(folder, source, outside=True))
+        for package in reached:
+            above = self._find(package)
+            for folder in above.folders if above else ():
+                self._count(package.split("."), folder, self._named_in(folder, source, outside=True))
 
-    def _named_in(self, folder: str, source: Source) -> set[str]:
+    def _count(self, package: list[str], folder: str, paths: Iterable[str]) -> None:
+        for path in paths:
+            self._files[path] = stamp = _stamp(path)
+            known = _data.get(path)
+            if known is None or known[0] != stamp:
+                with open(path, "rb") as file:
+                    known = (stamp, hashlib.file_digest(file, "sha256").hexdigest()[:32])
+                _data[path] = known
+            key = "/".join([*package, os.path.relpath(path, folder).replace(os.sep, "/")])
+            self.found.data[key if "/" in key else f"./{key}"] = known[1]
+
+    def _named_in(self, folder: str, source: Source, *, outside: bool = False) -> set[str]:
         names = self._finder.names_in(folder)
         wanted = {name for name in names & source.texts if name != "__pycache__"}
-        for pattern in source.patterns:
+        for pattern in () if outside else source.patterns:
             wanted |= {name for name in fnmatch.filter(names, pattern) if "." in name}
-        paths, within = {os.path.join(folder, name) for name in wanted}, names | {".."}
+        paths, within = {os.path.join(folder, name) for name in wanted}, names if outside else names | {".."}
         paths |= {os.path.normpath(os.path.join(folder, t)) for t in source.paths if t.partition("/")[0] in within}
         found: set[str] = set()
         for path in paths:
@@ -232,6 +247,22 @@ class _Walk:
             elif os.path.isfile(path) and not path.endswith(_CODE):
                 found.add(path)
         return found
+
+
+def _all_from(name: str, reached: Mapping[str, Sequence[str]]) -> set[str]:
+    """All modules that a module reaches, at whatever depth."""
+    found: set[str] = set()
+    waiting = [*reached[name]]
+    while waiting:
+        if (each := waiting.pop()) not in found:
+            found.add(each)
+            waiting += reached.get(each, ())
+    return found
+
+
+def _with_above(modules: Iterable[str]) -> set[str]:
+    """Modules, and the packages that they are in."""
+    return {name[:end] for name in modules for end in (len(name), *(i for i, c in enumerate(name) if c == "."))}
 
 
 # Files that are read once, as long as they do not change

@@ -13,7 +13,7 @@ from ml_platform.errors import DeclarationError
 MODULE_LEVEL = "module-level code"
 """The part of a module that is neither a definition nor an import."""
 _TEXT_LENGTH = 100  # of a string that may name a file
-_LOADERS = frozenset({"import_module", "__import__", "load_named", "resolve_name", "run_module"})
+_LOADERS = frozenset({"import_module", "__import__", "load_named", "resolve_name", "run_module", "files", "get_data"})
 """Functions whose first argument, where it is a literal, names a module that they import."""
 
 
@@ -37,6 +37,7 @@ class Source:
         texts: its string constants, the short ones: they may be names of files.
         patterns: those of them with a *, such as "*.json".
         paths: those of them with a slash inside.
+        asks_where: whether it uses `__file__`, so that what it names may lie beside its package.
         effects: of a package's `__init__`: hash of what it does beyond importing and defining; None where nothing.
         effect_imports: the imports behind those effects.
     """
@@ -48,6 +49,7 @@ class Source:
     texts: frozenset[str] = frozenset()
     patterns: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
+    asks_where: bool = False
     effects: str | None = None
     effect_imports: tuple[Import, ...] = ()
 
@@ -72,6 +74,7 @@ def read_source(file: Path, name: str, *, is_package: bool) -> Source:
         texts=frozenset(found.texts),
         patterns=tuple(text for text in found.texts if "*." in text and "/" not in text),
         paths=tuple(text for text in found.texts if "/" in text.strip("/") and not text.startswith("/")),
+        asks_where=found.asks_where,
     )
     effects, imports = _effects(tree.body) if is_package else ([], [])
     if not effects:
@@ -126,6 +129,7 @@ class _Found:
         self.package = package
         self.imports: list[Import] = []
         self.texts: list[str] = []
+        self.asks_where = False
         self._bound: dict[str, str] = {}
         self._used: dict[str, set[str]] = {}
 
@@ -153,6 +157,8 @@ class _Found:
                 self._attribute(node)
             elif isinstance(node, ast.Call):
                 self._call(node)
+            elif isinstance(node, ast.Name):
+                self.asks_where |= node.id == "__file__"
             elif isinstance(node, ast.Constant):
                 if isinstance(node.value, str) and 0 < len(node.value) <= _TEXT_LENGTH and "\n" not in node.value:
                     self.texts.append(node.value)

@@ -161,6 +161,34 @@ def test_a_file_beside_the_code_counts_where_the_code_names_it(package: Package,
         assert [str(cause) for cause in package.version().diff(before)] == [f"{file} changed"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from pathlib import Path\nT = Path(__file__).parents[1] / 'shared' / 'cfg.json'",
+        "from pathlib import Path\nT = Path(__file__).parents[1] / 'shared/cfg.json'",
+        "from shared import DIR\nT = DIR / 'cfg.json'",
+        "from rocket.near import DIR\nT = DIR / 'cfg.json'",
+        "from importlib import resources\nimport shared\nT = resources.files(shared).joinpath('cfg.json')",
+        "from importlib import resources\nT = resources.files('shared').joinpath('cfg.json')",
+        "import pkgutil\nT = pkgutil.get_data('shared', 'cfg.json')",
+    ],
+)
+def test_a_file_of_a_neighbouring_package_counts_where_the_code_names_it(package: Package, text: str) -> None:
+    package.write("rocket/near.py", "from shared import DIR\n")
+    package.write("shared/__init__.py", "from pathlib import Path\nDIR = Path(__file__).parent\n")
+    package.features(text)
+    for name in ("cfg.json", "other.json"):
+        package.write(f"shared/{name}", "1")
+    assert package.counts("shared/cfg.json", "2")
+    assert not package.counts("shared/other.json", "2")
+
+
+def test_a_file_beside_the_package_counts_where_the_code_asks_for_its_place(package: Package) -> None:
+    package.features("from pathlib import Path\nT = Path(__file__).parents[1] / 'cfg.json'")
+    assert package.counts("cfg.json", "1")
+    assert not package.counts("other.json", "1")
+
+
 def test_a_text_that_leads_out_of_the_package_is_no_data(package: Package) -> None:
     package.write("outside.csv", "1")
     package.features("HERE, UP, NAMES = '.', '../..', ['rocket/..', 'rocket', 'outside.csv', '__pycache__', '*.py']")
