@@ -1,4 +1,4 @@
-"""Reads `--batches`: a range A..B over what has landed, or names with commas between them."""
+"""Reads `--batches`: a range A..B over what has landed or was taken before, or names with commas between them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ml_platform.errors import LandingError
 from ml_platform.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from ml_platform.landing import Landing
+    from ml_platform.settings import Settings
 
 
-def selected(texts: Iterable[str], pipeline: Pipeline, landed: Callable[[], Iterable[str]]) -> set[str] | None:
+def selected(texts: Iterable[str], pipeline: Pipeline, known: Callable[[], Iterable[str]]) -> set[str] | None:
     """The batches that the texts name together; None, which means all, where there are no texts.
 
     Args:
         texts: each is "A..B" (both included, in name order, either may be left out) or "A,B,C".
         pipeline: whose batches they are.
-        landed: gives the names of the batches that have landed; asked only where there is a range.
+        known: gives the names of the batches that there are; asked only where there is a range.
 
     Raises:
         LandingError: a name that the pipeline does not accept, a range the wrong way round, or one with nothing in it.
@@ -28,24 +28,27 @@ def selected(texts: Iterable[str], pipeline: Pipeline, landed: Callable[[], Iter
     for text in texts:
         for part in (part.strip() for part in text.split(",")):
             if ".." in part:
-                names |= _range(part, pipeline, landed)
+                names |= _range(part, pipeline, known)
             elif part:
                 names.add(_checked(part, pipeline))
     return names if texts else None
 
 
-def landed_batches(pipeline: Pipeline, landing: Landing) -> set[str]:
-    """Names of the batches for which any of the pipeline's sources has landed."""
-    return {name for source in pipeline.sources for name in landing.files(pipeline, source.name, source.format)}
+def known_batches(pipeline: Pipeline, settings: Settings) -> tuple[str, ...]:
+    """The batches for which any of the pipeline's sources has landed, or that were taken before."""
+    from ml_platform.stages import stages_of
+    from ml_platform.stages.opening import chain_of
+
+    return chain_of(stages_of(pipeline), settings).batches()
 
 
-def _range(text: str, pipeline: Pipeline, landed: Callable[[], Iterable[str]]) -> set[str]:
+def _range(text: str, pipeline: Pipeline, known: Callable[[], Iterable[str]]) -> set[str]:
     first, _, last = text.partition("..")
     for name in filter(None, (first, last)):
         _checked(name, pipeline)
     if first and last and last < first:
         raise LandingError("The range's last batch is before its first.", where="--batches", got=text)
-    found = {name for name in landed() if first <= name and (not last or name <= last)}
+    found = {name for name in known() if first <= name and (not last or name <= last)}
     if not found:
         raise LandingError(
             "No batch in the range has landed.",

@@ -40,6 +40,16 @@ def load_settings() -> Settings:
         ) from error
 
 
+def user() -> str:
+    """Who is logged in here; "" where the system has no name, as in some containers: then --by must be given."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
 def output() -> Console:
     """Where results go: standard output."""
     from rich.console import Console

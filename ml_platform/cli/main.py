@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ml_platform.cli import doctor, explain, gc, land, listing, new, plan, run, ui, waive
+from ml_platform.cli import doctor, explain, gc, land, listing, new, plan, run, ui, waive, withdraw
 from ml_platform.errors import PlatformError
 
 ABOUT = """Train models from data that lands in batches, and never do the same work twice.
@@ -55,6 +55,7 @@ app.command("run", rich_help_panel=DATA, epilog=run.EXAMPLES)(run.run)
 app.command("land", rich_help_panel=DATA, epilog=land.EXAMPLES)(land.land)
 app.command("new", rich_help_panel=DATA, epilog=new.EXAMPLES)(new.new)
 app.command("waive", rich_help_panel=DATA, epilog=waive.WAIVE_EXAMPLES)(waive.waive)
+app.command("withdraw", rich_help_panel=DATA, epilog=withdraw.EXAMPLES)(withdraw.withdraw)
 app.command("plan", rich_help_panel=LOOK, epilog=plan.EXAMPLES)(plan.plan)
 app.command("explain", rich_help_panel=LOOK, epilog=explain.EXAMPLES)(explain.explain)
 app.command("ui", rich_help_panel=LOOK, epilog=ui.EXAMPLES)(ui.ui)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -74,14 +73,13 @@ def plan(
 
 
 def _plan(pipeline: Pipeline, settings: Settings, batches: list[str]) -> list[StagePlan]:
-    from ml_platform.cli import common
-    from ml_platform.cli.batches import landed_batches, selected
+    from ml_platform.cli.batches import selected
     from ml_platform.stages import stages_of
     from ml_platform.stages.opening import chain_of
     from ml_platform.stages.plan import make_plan
 
-    wanted = selected(batches, pipeline, partial(landed_batches, pipeline, common.open_landing(settings)))
     chain = chain_of(stages_of(pipeline), settings)
+    wanted = selected(batches, pipeline, chain.batches)
     chain.planning = True
     return make_plan(chain, wanted)
 
@@ -130,6 +128,7 @@ def show(name: str, found: list[StagePlan], console: Console) -> None:
         "may run": [len(stage.may) for stage in found],
         "rejected": [len(stage.rejected) for stage in found],
         "waiting": [len(stage.waiting) for stage in found],
+        "withdrawn": [len(stage.withdrawn) for stage in found],
     }
     shown = {word: column for word, column in counts.items() if any(column) or word == "fresh"}
     for word in (*shown, "takes"):
@@ -174,7 +173,8 @@ def _why(stage: StagePlan, told: set[str]) -> list[str]:
         told.add(roots)
     lines += _grouped({batch: _gate(stage, batch) for batch in stage.rejected}, "rejected")
     lines += _grouped({batch: reason for batch, reason in stage.waiting.items() if reason not in told}, "waiting")
-    told.update(stage.waiting.values())
+    lines += limited([reason for reason in stage.withdrawn.values() if reason not in told], ROOTS)
+    told.update((*stage.waiting.values(), *stage.withdrawn.values()))
     return lines
 
 

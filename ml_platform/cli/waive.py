@@ -1,4 +1,4 @@
-"""`ml-platform waive` and `waivers`: accept a batch that a gate rejected, take that back, and see who did."""
+"""`ml-platform waive` and `waivers`: accept a batch that a gate rejected, take that back, and see who decided what."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ break a rule stay in. Every model that learns from them says so."""
 
 WAIVERS_EXAMPLES = """[bold]Examples[/bold]
 
-  ml-platform waivers nyc_flights    who accepted which batch, when, why, until when"""
+  ml-platform waivers nyc_flights    who accepted or withdrew which batch, when, why, until when"""
 
 
 def waive(
@@ -46,7 +46,7 @@ def waive(
 
     settings = common.load_settings()
     chain = _chain(pipeline_named(settings, name), settings)
-    by = by or _user()
+    by = by or common.user()
     if revoke:
         taken_back = waiving.revoke(chain, batch, by=by, reason=reason, stage=stage)
         told = "".join(f"Revoked: {waiver.describe()}\n" for waiver in taken_back)
@@ -63,30 +63,35 @@ def waivers(
         list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Pipelines by name. Default: all of them.")
     ] = None,
 ) -> None:
-    """Show who has accepted what a gate rejected, when, why, until when, and whether it still holds."""
+    """Show what was waived and withdrawn: by whom, when, why, until when, and whether it still holds."""
     from rich.markup import escape
     from rich.table import Table
 
     from ml_platform.cli import common
     from ml_platform.discovery import pipeline_named, pipelines
     from ml_platform.gates.waivers import shown_time
-    from ml_platform.stages.waiving import state
+    from ml_platform.stages import waiving, withdrawing
 
     settings = common.load_settings()
     chosen = [pipeline_named(settings, name) for name in names] if names else list(pipelines(settings).values())
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("Pipeline", "stage", "batch", "state", "by", "when", "until", "why", "the gate had said"):
+    for column in ("Pipeline", "", "batch", "stage", "state", "by", "when", "until", "why", "the gate had said"):
         table.add_column(column, overflow="fold")
     for pipeline in chosen:
         chain = _chain(pipeline, settings)
         for entry in chain.waivers.entries():
-            waiver = entry.waiver
+            waiver = entry.decision
             until = shown_time(waiver.expires) if waiver.expires else "-"
-            cells = [pipeline.name, waiver.stage, waiver.batch or "-", state(chain, entry), waiver.by]
+            cells = [pipeline.name, "waived", waiver.batch or "-", waiver.stage, waiving.state(chain, entry), waiver.by]
             cells += [shown_time(waiver.when), until, waiver.reason, waiver.said]
             table.add_row(*map(escape, cells))
+        for each in chain.withdrawals.entries():
+            gone = each.decision
+            cells = [pipeline.name, "withdrawn", gone.batch, "-", withdrawing.state(each), gone.by]
+            cells += [shown_time(gone.when) if gone.when else "?", "-", gone.reason, "-"]
+            table.add_row(*map(escape, cells))
     console = common.output()
-    console.print(table if table.row_count else "Nothing was ever waived.")
+    console.print(table if table.row_count else "Nothing was ever waived or withdrawn.")
 
 
 def _chain(pipeline: Pipeline, settings: Settings) -> Chain:
@@ -94,13 +99,3 @@ def _chain(pipeline: Pipeline, settings: Settings) -> Chain:
     from ml_platform.stages.opening import chain_of
 
     return chain_of(stages_of(pipeline), settings)
-
-
-def _user() -> str:
-    """Who is logged in here; "" where the system has no name, as in some containers: then --by must be given."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""

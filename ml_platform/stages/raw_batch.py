@@ -41,16 +41,22 @@ class RawBatch(Stage):
         return code_version((), params={"layout": 1, "sources": [s.name for s in self.pipeline.sources]}, libraries=())
 
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
-        """A batch is complete when every required source has landed. Its input is the content of its files."""
+        """A batch is complete when every required source has landed. Its input is the content of its files.
+
+        A batch that was taken stays what it was when a file of it is no longer there: the archive has it.
+        """
         files = self.landed(chain)
         found: dict[str, Mapping[str, str] | str] = {}
-        complete: list[str] = []
-        for batch in batches:
-            missing = [s.name for s in self.pipeline.sources if s.required and batch not in files[s.name]]
-            if missing:
-                found[batch] = _incomplete(chain, batch, missing, self.pipeline.sources)
+        required = [source.name for source in self.pipeline.sources if source.required]
+        complete = [batch for batch in batches if all(batch in files[name] for name in required)]
+        gone = [batch for batch in batches if not all(batch in files[name] for name in required)]
+        taken = chain.snapshots(gone)
+        for batch in gone:
+            if batch in taken:
+                found[batch] = dict(taken[batch].inputs)
             else:
-                complete.append(batch)
+                missing = [name for name in required if batch not in files[name]]
+                found[batch] = _incomplete(chain, batch, missing, self.pipeline.sources)
         there = {batch: [s.name for s in self.pipeline.sources if batch in files[s.name]] for batch in complete}
         digests = chain.digests.of(files[name][batch] for batch in complete for name in there[batch])
         for batch in complete:
@@ -65,9 +71,23 @@ class RawBatch(Stage):
 
     def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
         files = self.landed(bench.chain)
+        taken = bench.chain.snapshots([work.batch for work in works])
         for work in works:
+            if any(s.required and work.batch not in files[s.name] for s in self.pipeline.sources):
+                yield self._again(bench, taken[work.batch])  # it was asked for by force
+                continue
             there = [source for source in self.pipeline.sources if work.batch in files[source.name]]
             yield snapshot(bench, work, {source.name: files[source.name][work.batch] for source in there}, there)
+
+    def _again(self, bench: Bench, taken: Manifest) -> Outcome:
+        """A snapshot whose landed files are gone, from its own bytes."""
+        names = {file_name(source) for source in self.pipeline.sources}
+        files: dict[str, Path] = {}
+        for file in taken.files:
+            if file.name in names:
+                files[file.name] = bench.scratch / short_hash([taken.batch, file.name])
+                files[file.name].write_bytes(bench.store.read_bytes(file))
+        return Outcome(batch=taken.batch, data_version=taken.data_version, files=files, facts=taken.facts)
 
     def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
         names = {file_name(source) for source in self.pipeline.sources}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +75,7 @@ class TrainingSet(Stage):
     def description(self) -> str:
         return (
             "Unpartitioned: the frozen list of accepted batches to learn from and, later in time, to hold out, each "
-            "with the data version of its features. A batch that is added, changed or rejected makes a new one."
+            "with the data version of its features. A batch added, changed, rejected or withdrawn makes a new one."
         )
 
     @property
@@ -113,7 +113,8 @@ class TrainingSet(Stage):
         if not members:
             return {UNPARTITIONED: "there is no accepted batch yet."}
         versions = {f"features/{batch}": manifest.data_version for batch, manifest in members.items()}
-        versions["left out"] = short_hash(sorted(left_out))
+        withdrawn = self._withdrawn(chain, left_out)
+        versions["left out"] = short_hash([*sorted(left_out), *([withdrawn] if withdrawn else [])])
         if waived:
             versions[WAIVED_BEFORE] = short_hash(waived)
         return {UNPARTITIONED: versions}
@@ -121,13 +122,19 @@ class TrainingSet(Stage):
     def _sort_out(self, chain: Chain) -> tuple[dict[str, Manifest], list[str], dict[str, str], dict[str, Any]]:
         """Batches with current features, those that wait to be built, those left out, and waivers by input name."""
         validated = chain.statuses("validated_batch", chain.taken())
-        left_out = {b: s.reason for b, s in validated.items() if s.state is State.REJECTED}
+        withdrawn = chain.withdrawals.holding()
+        left_out = {b: s.reason for b, s in validated.items() if s.state is State.REJECTED or b in withdrawn}
         gates = {f"validated_batch/{batch}": status.manifest for batch, status in validated.items()}
         gates |= {r.name: chain.statuses(r.name)[UNPARTITIONED].manifest for r in self.pipeline.references}
         waived = {name: gate.facts["waiver"] for name, gate in gates.items() if gate and gate.verdict == "waived"}
         features = chain.settled("features", [batch for batch in validated if batch not in left_out])
         members = {batch: manifest for batch, manifest in features.items() if isinstance(manifest, Manifest)}
         return members, [batch for batch in features if batch not in members], left_out, waived
+
+    @staticmethod
+    def _withdrawn(chain: Chain, left_out: Collection[str]) -> dict[str, str]:
+        """Those of the batches left out that a person has taken out, each with the id of the withdrawal."""
+        return {batch: w.id for batch, w in sorted(chain.withdrawals.holding().items()) if batch in left_out}
 
     def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
         (work,) = works
@@ -158,6 +165,7 @@ class TrainingSet(Stage):
                 "holdout": {"batches": len(holdout), "rows": sum(m.rows for m in listed.holdout)},
                 "windows": {"train": [*train[:1], *train[-1:]], "holdout": [*holdout[:1], *holdout[-1:]]},
                 "left_out": left_out,
+                "withdrawn": self._withdrawn(bench.chain, left_out),
                 WAIVED_BEFORE: waived,
                 "warm_start": self._parent(bench, listed.train, left_out),
             },
@@ -210,6 +218,7 @@ class TrainingSet(Stage):
             "holdout rows": facts["holdout"]["rows"],
             "holdout window": "..".join(facts["windows"]["holdout"]),
             "left out": len(facts["left_out"]),
+            **({"withdrawn": "; ".join(facts["left_out"][b] for b in out)} if (out := facts.get("withdrawn")) else {}),
             **waived_shown(facts),
             **({"warm start": told} if (told := warm.describe(facts)) else {}),
         }

@@ -52,7 +52,9 @@ class ValidatedBatch(Stage):
         return gated.gate_checks()
 
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
+        withdrawn = chain.withdrawals.holding()
         settled = chain.settled("raw_batch", batches)
+        settled |= {batch: withdrawn[batch].describe() for batch in batches if batch in withdrawn}
         return {
             b: m if isinstance(m, str) else gated.waivable_inputs(chain, self, b, {f"raw_batch/{b}": m.data_version})
             for b, m in settled.items()

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from ml_platform.errors import RefusedError
 from ml_platform.gates.report import WAIVABLE
 from ml_platform.gates.waivers import INPUT as WAIVER
-from ml_platform.gates.waivers import Entry, Waiver, expiry, iso
+from ml_platform.gates.waivers import Waiver, expiry, iso
 from ml_platform.stages.chain import RAW_BATCH, State, Status
 from ml_platform.stages.stage import UNPARTITIONED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ml_platform.gates.decisions import Entry
     from ml_platform.stages.chain import Chain
     from ml_platform.store.manifest import Manifest
 
@@ -87,8 +88,8 @@ def revoke(chain: Chain, batch: str, *, by: str, reason: str, stage: str = VALID
         RefusedError: there is none.
     """
     where = _checked(chain, batch, stage, by, reason)
-    given = [e for e in chain.waivers.entries() if (e.waiver.stage, e.waiver.batch) == (stage, batch)]
-    holding = [entry.waiver for entry in given if entry.holds(chain.waivers.now)]
+    given = [e for e in chain.waivers.entries() if (e.decision.stage, e.decision.batch) == (stage, batch)]
+    holding = [entry.decision for entry in given if entry.holds(chain.waivers.now)]
     if not holding:
         got = f"the last one: {state(chain, given[-1])}" if given else "none was ever given"
         raise RefusedError("There is no waiver to revoke.", where=where, got=got)
@@ -97,15 +98,15 @@ def revoke(chain: Chain, batch: str, *, by: str, reason: str, stage: str = VALID
     return holding
 
 
-def state(chain: Chain, entry: Entry) -> str:
+def state(chain: Chain, entry: Entry[Waiver]) -> str:
     """Where a waiver stands, in a few words."""
     if entry.revocation is not None:
         return f"revoked by {entry.revocation.by}: {entry.revocation.reason}"
-    if entry.waiver.expired(chain.waivers.now):
+    if entry.decision.expired(chain.waivers.now):
         return "expired"
-    if entry.waiver.stage == VALIDATED:
+    if entry.decision.stage == VALIDATED:
         taken: Mapping[str, str] = chain.published.versions(RAW_BATCH)
-        if taken.get(entry.waiver.batch) != entry.waiver.data_version:
+        if taken.get(entry.decision.batch) != entry.decision.data_version:
             return "not used: other data is there"
     return "holds"
 

@@ -209,7 +209,7 @@ class Why:
         return f"{'batch' if one else 'batches'} {few(items)} {what}"
 
     def _left_out(self, changed: dict[tuple[str, str], _Data]) -> list[Cause]:
-        """The training set's batches that a gate let in or out since; takes them out of `changed`."""
+        """The training set's batches that a gate or a person let in or out since; takes them out of `changed`."""
         for how in ("new", "gone", "changed"):
             if (data := changed.pop(("left out", how), None)) is not None:
                 break
@@ -217,18 +217,24 @@ class Why:
         (earlier,) = data.items.values()
         validated = self.chain.statuses("validated_batch", self.chain.taken())
         rejected = {batch for batch, status in validated.items() if status.state is State.REJECTED}
-        before = set(earlier.facts.get("left_out", ()))
+        held: Mapping[str, str] = earlier.facts.get("withdrawn", {})
+        withdrawn = {b: w.id for b, w in self.chain.withdrawals.holding().items() if b in validated}
+        before, out = set(earlier.facts.get("left_out", ())), rejected | withdrawn.keys()
         waived = {b for b, s in validated.items() if s.manifest is not None and s.manifest.verdict == "waived"}
-        let_in = before - rejected
+        let_in = before - out
+        accepted = let_in - held.keys()
         said = {
+            "now withdrawn": withdrawn.keys() - held.keys(),
+            "withdrawn anew": {b for b in withdrawn.keys() & held.keys() if withdrawn[b] != held[b]},
+            "no longer withdrawn": (held.keys() - withdrawn.keys()) & validated.keys(),
             "now rejected": rejected - before,
-            "now waived": let_in & waived,
-            "now accepted": (let_in - waived) & validated.keys(),
+            "now waived": accepted & waived,
+            "now accepted": (accepted - waived) & validated.keys(),
             "gone": let_in - validated.keys(),
         }
         for (upstream, how), others in list(changed.items()):
             if upstream == "features" and how != "changed":
-                for batch in (rejected - before) | let_in:
+                for batch in (out - before) | let_in:
                     others.items.pop(batch, None)
                 if not others.items:
                     del changed[(upstream, how)]

@@ -6,6 +6,7 @@
     claims/<pipeline>/<stage>/<fingerprint>.<generation>    who builds that artifact now
     claims/.owners/<token>.json                             the process that holds claims
     waivers/<pipeline>/<stage>/<batch>/<data version>/<time>-<hash>.json  who accepted what a gate had rejected
+    waivers/<pipeline>/withdrawn-batches/<batch>/<time>-<hash>.json  who took a batch out of training
     used/<path of a manifest or of bytes>                   when an old file was last relied on
     tmp/<time>-<host>-<boot>-<pid>-<start>-<random>/        scratch; what a dead process left is garbage
 
@@ -82,14 +83,28 @@ def owner_token(path: str) -> str:
 
 
 def waivers(pipeline: str) -> str:
-    """The folder of the records on a pipeline's waivers."""
+    """The folder of the records of what people decided about a pipeline's batches."""
     return f"{WAIVERS}/{_segment(pipeline)}"
 
 
-def waiver(pipeline: str, stage: str, batch: str, data_version: str, name: str) -> str:
-    """Where one record on a waiver is kept. What belongs to no batch is kept under `whole`."""
-    folders = (stage, batch or "whole", data_version, name)
-    return "/".join((waivers(pipeline), *map(_segment, folders))) + ".json"
+def waiver(pipeline: str, stage: str, batch: str, data_version: str) -> str:
+    """The folder of the waivers of one data version. What belongs to no batch is kept under `whole`."""
+    return "/".join((waivers(pipeline), *map(_segment, (stage, batch or "whole", data_version))))
+
+
+def withdrawals(pipeline: str) -> str:
+    """The folder of the withdrawals. No stage has such a name: theirs have no hyphen."""
+    return f"{waivers(pipeline)}/withdrawn-batches/"
+
+
+def withdrawal(pipeline: str, batch: str) -> str:
+    """The folder of one batch's withdrawals."""
+    return f"{withdrawals(pipeline)}{_segment(batch)}"
+
+
+def decision(folder: str, name: str) -> str:
+    """Where one record of a waiver or a withdrawal is kept."""
+    return f"{folder}/{_segment(name)}.json"
 
 
 def used(path: str) -> str:

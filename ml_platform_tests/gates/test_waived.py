@@ -84,7 +84,7 @@ def test_a_waiver_holds_for_one_data_version_until_it_is_revoked(tmp_path: Path)
     later = Waivers(store, "tiny", NOW)
     assert later.standing("validated_batch", "lot-1", "v1") is None
     (entry,) = later.entries()
-    assert entry.waiver == given
+    assert entry.decision == given
     assert entry.revocation is not None
     assert (entry.revocation.by, entry.revocation.reason) == ("Bo", "it was not")
     again = waiver(reason="it is right after all")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ml_platform.errors import RefusedError
 from ml_platform.instance import prepare_instance
 from ml_platform.pipeline import Pipeline
 from ml_platform.settings import Settings
@@ -26,6 +27,9 @@ from ml_platform.stages.resources import build_resources
 from ml_platform.stages.stage import Bench, CheckResult, Outcome, Stage, Work
 from ml_platform.stages.training_set import TrainingSet
 from ml_platform.stages.validated_batch import ValidatedBatch
+from ml_platform.stages.withdrawing import restore, withdraw
+from ml_platform.store import layout
+from ml_platform.store.manifest import Manifest
 from ml_platform.versions.code import CodeVersion, code_version
 from ml_platform.versions.fingerprint import short_hash
 from ml_platform_tests.conftest import fresh_settings
@@ -202,3 +206,84 @@ def test_one_batch_alone_is_no_training_set(tiny: Pipeline, tmp_path: Path) -> N
     plan = place.plan()
     assert to_do(plan) == {}
     assert "no rows in `train`" in plan["training_set"].rejected[""].reason
+
+
+def test_a_withdrawn_batch_makes_the_training_set_stale_and_nothing_else(tiny: Pipeline, tmp_path: Path) -> None:
+    place = Place(tiny, fresh_settings(tmp_path / "home"), 6)
+    one, other = "lot-00002", "lot-00003"
+    place.run()
+    whole = training_set(place)
+
+    given = withdraw(place.chain(), one, by="Ada", reason="asked to delete it")
+    plan = place.plan()
+    assert to_do(plan) == {"training_set": [""]}
+    assert list(map(str, plan["training_set"].causes)) == [f"batch {one} is now withdrawn"]
+    said = f"batch {one} is withdrawn by Ada: asked to delete it"
+    assert {name: stage.withdrawn for name, stage in plan.items() if stage.withdrawn} == {
+        "validated_batch": {one: said},
+        "features": {one: said},
+    }
+    refused = place.chain().settled("training_set", [""])[""]
+    assert isinstance(refused, str), "nobody trains on it, not even by hand"
+    assert said in refused
+    assert place.run()["training_set"] == 1
+    assert place.bodies() == []
+    assert to_do(place.plan()) == {}
+    without = training_set(place)
+    assert without.facts["left_out"] == {one: said}
+    assert without.facts["withdrawn"] == {one: given.id}
+    assert f"features/{one}" not in without.inputs
+
+    place.world.landed[one] = "it lands again"
+    assert to_do(place.plan()) == {"raw_batch": [one]}, "the archive goes on"
+    place.run()
+    assert place.bodies() == [("raw_batch", one)]
+    place.world.landed[one] = "content 2"
+    place.run()
+
+    restore(place.chain(), one, by="Bo", reason="another was meant")
+    assert {name: stage.known for name, stage in place.plan().items() if stage.to_do} == {"training_set": [""]}
+    assert place.run()["training_set"] == 0
+    assert place.bodies() == []
+    assert training_set(place).fingerprint == whole.fingerprint
+    with pytest.raises(RefusedError, match=r"(?s)not withdrawn.*revoked by Bo"):
+        restore(place.chain(), one, by="Bo", reason="once more")
+
+    withdraw(place.chain(), other, by="Ada", reason="that one")
+    place.run()
+    restore(place.chain(), other, by="Ada", reason="neither")
+    withdraw(place.chain(), other, by="Bo", reason="that one after all")
+    assert list(map(str, place.plan()["training_set"].causes)) == [f"batch {other} is withdrawn anew"]
+    place.run()
+    assert "by Bo" in training_set(place).facts["left_out"][other], "it says who has taken it out now"
+
+
+def test_what_cannot_be_withdrawn_is_said(tiny: Pipeline, tmp_path: Path) -> None:
+    place = Place(tiny, fresh_settings(tmp_path / "home"), 2)
+    with pytest.raises(RefusedError, match="no such batch"):
+        withdraw(place.chain(), "lot-99999", by="Ada", reason="asked to")
+    with pytest.raises(RefusedError, match="says why"):
+        withdraw(place.chain(), "lot-00001", by="Ada", reason=" ")
+    withdraw(place.chain(), "lot-00001", by="Ada", reason="asked to")
+    with pytest.raises(RefusedError, match=r"(?s)withdrawn already.*Ada"):
+        withdraw(place.chain(), "lot-00001", by="Bo", reason="asked to")
+
+
+def test_a_batch_stays_out_where_the_record_of_it_is_damaged(tiny: Pipeline, tmp_path: Path) -> None:
+    place = Place(tiny, fresh_settings(tmp_path / "home"), 2)
+    chain = place.chain()
+    withdraw(chain, "lot-00001", by="Ada", reason="asked to")
+    restore(place.chain(), "lot-00001", by="Ada", reason="no")
+    assert not place.chain().withdrawals.holding()
+    (folder,) = {Path(path).parent for path in chain.store.records(layout.withdrawals(tiny.name))}
+    record = sorted((Path(place.settings.store) / folder).iterdir())[-1]
+    record.write_text("{}")
+    assert "damaged" in place.chain().statuses("validated_batch", ["lot-00001"])["lot-00001"].reason
+    with pytest.raises(RefusedError, match="damaged"):
+        restore(place.chain(), "lot-00001", by="Ada", reason="no")
+
+
+def training_set(place: Place) -> Manifest:
+    manifest = place.chain().statuses("training_set")[""].manifest
+    assert manifest is not None
+    return manifest

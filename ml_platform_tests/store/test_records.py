@@ -13,7 +13,7 @@ NOW = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
 
 
 def test_a_record_is_never_written_over(store: Store) -> None:
-    path = layout.waiver("flights", "planes", "", "v1", "a")
+    path = layout.decision(layout.waiver("flights", "planes", "", "v1"), "a")
     assert store.records(layout.waivers("flights")) == []
     assert store.add_record(path, b"first")
     assert not store.add_record(path, b"second")
