@@ -215,7 +215,14 @@ def _chain_op(stages: Mapping[str, Stage]) -> dg.OpDefinition:
         chain = platform.chain(variants(tuple(config.replaced)), context.instance)
         register_batches(chain, context.instance)
         with bench_of(chain, context, spark, mlflow) as bench:
-            run = StageRun(chain.stages[name], bench, config.batches, again=False, force=config.force)
+            run = StageRun(
+                chain.stages[name],
+                bench,
+                config.batches,
+                again=False,
+                force=config.force,
+                partial=config.batches is not None,
+            )
             run.log_all()
         if failure := run.refuse():
             raise failure

@@ -11,13 +11,12 @@ from __future__ import annotations
 import enum
 import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ml_platform.errors import RefusedError
 from ml_platform.gates.waivers import Waivers
-from ml_platform.gates.withdrawals import Withdrawals
 from ml_platform.stages.stage import UNPARTITIONED, Stage, Work
 from ml_platform.store.gist import paused_collection
 from ml_platform.store.manifest import Manifest
@@ -72,6 +71,10 @@ class Chain:
     published: Published
     planning: bool = False
     """Look at known artifacts as if they were published: to say what a run would do, without doing it."""
+    scope: Collection[str] | None = None
+    """When planning, the stages that the run is for; None for all. The others are looked at as they are published."""
+    taking: Collection[str] | None = None
+    """When planning, the batches that the run is for; None for all. No others are taken."""
     _known: dict[tuple[str, str], Manifest] = field(default_factory=dict)
     _statuses: dict[str, dict[str, Status]] = field(default_factory=dict)
     _listed: dict[str, Mapping[str, LandedFile]] = field(default_factory=dict)
@@ -138,50 +141,41 @@ class Chain:
         When planning, those that would be taken come first; one whose landed file is gone stays what it was.
         """
         planned: dict[str, Manifest | str] = {}
-        if self.planning:
+        if self._plans(RAW_BATCH):
             statuses = self.statuses(RAW_BATCH, batches)
             planned = {b: self._judge(RAW_BATCH, b, s) for b, s in statuses.items() if s.state is not State.BLOCKED}
             if len(planned) == len(batches):
                 return planned
-        taken = self.snapshots(batches)
-        where = f"{self.pipeline.name}/{RAW_BATCH}"
-        return {
-            batch: planned.get(batch)
-            or taken.get(batch)
-            or f"{where} of {batch} has not been taken: materialize it first."
-            for batch in batches
-        }
-
-    def snapshots(self, batches: Iterable[str]) -> dict[str, Manifest]:
-        """Published snapshots of those of the batches that were taken, also where the landed file is gone."""
         code = self.stages[RAW_BATCH].version.value
         versions = self.published.versions(RAW_BATCH)
         prints = {b: fingerprint(code, {f"landing/{b}": versions[b]}) for b in batches if b in versions}
         known = self.lookup(RAW_BATCH, prints.values())
-        return {batch: known[print_] for batch, print_ in prints.items() if print_ in known}
+        where = f"{self.pipeline.name}/{RAW_BATCH}"
+        return {
+            batch: planned.get(batch)
+            or known.get(prints.get(batch, ""))
+            or f"{where} of {batch} has not been taken: materialize it first."
+            for batch in batches
+        }
 
     def _settled_one(self, name: str) -> Manifest | str:
         """An unpartitioned stage's published artifact: frozen and complete, even if something newer could be built."""
-        if self.planning:
+        if self._plans(name):
             return self._judge(name, UNPARTITIONED, self.statuses(name)[UNPARTITIONED])
         print_ = self.published.fingerprint(name)
         manifest = self.lookup(name, [print_]).get(print_) if print_ else None
-        withdrawn = self._withdrawn_from(manifest) if manifest is not None else []
-        if manifest is not None and not withdrawn and self.waivers.admit(manifest):
+        if manifest is not None and self.waivers.admit(manifest):
             return manifest
         status = self.statuses(name)[UNPARTITIONED]
         if status.state is State.REJECTED:
             return self._judge(name, UNPARTITIONED, status)
-        if withdrawn:
-            told = self.withdrawals.holding()[withdrawn[0]].describe()
-            return f"{name} was made with what is withdrawn: materialize it anew first ({told})"
         if manifest is not None:
             return f"{name} rests on a waiver that was revoked or has expired: materialize it anew first"
         return f"{name} has not been materialized: materialize it first"
 
     def _judge(self, name: str, batch: str, status: Status) -> Manifest | str:
         where = f"{self.pipeline.name}/{name} of {batch}" if batch else f"{self.pipeline.name}/{name}"
-        if status.state is State.FRESH or (self.planning and status.state is State.KNOWN):
+        if status.state is State.FRESH or (self._plans(name) and status.state is State.KNOWN):
             assert status.manifest is not None
             return status.manifest
         if status.state is State.REJECTED:
@@ -190,19 +184,13 @@ class Chain:
             return status.reason
         return f"{where} is out of date ({status.reason}): materialize it first."
 
+    def _plans(self, name: str) -> bool:
+        return self.planning and (self.scope is None or name in self.scope)
+
     @functools.cached_property
     def waivers(self) -> Waivers:
         """What people have accepted though a gate rejected it. Listed once in the life of this object."""
         return Waivers(self.store, self.pipeline.name)
-
-    @functools.cached_property
-    def withdrawals(self) -> Withdrawals:
-        """Which batches people have taken out of training. They are listed with the waivers."""
-        return Withdrawals(self.waivers.records)
-
-    def _withdrawn_from(self, manifest: Manifest) -> list[str]:
-        """The withdrawn batches whose features an artifact was made from."""
-        return [batch for batch in self.withdrawals.holding() if f"features/{batch}" in manifest.inputs]
 
     def input_manifests(self, inputs: Iterable[str]) -> dict[str, Manifest]:
         """The artifacts behind input names ("stage" or "stage/batch"), which were settled before."""
@@ -251,9 +239,14 @@ class Chain:
 
     def taken(self) -> tuple[str, ...]:
         """Every batch of which a snapshot is published, in name order; when planning, also what will be taken."""
-        if self.planning:
+        if self._plans(RAW_BATCH):
             statuses, archived = self.statuses(RAW_BATCH), self.published.versions(RAW_BATCH)
-            return tuple(b for b, status in statuses.items() if status.state is not State.BLOCKED or b in archived)
+            wanted = statuses.keys() if self.taking is None else set(self.taking)
+            return tuple(
+                b
+                for b, status in statuses.items()
+                if b in archived or (status.state is not State.BLOCKED and b in wanted)
+            )
         return tuple(sorted(self.published.versions(RAW_BATCH)))
 
     def landed(self) -> frozenset[str]:

@@ -49,7 +49,6 @@ class StagePlan:
         may: will be built unless an input that is built anew comes out equal.
         rejected: refused by a gate; nothing is to be done but other data or a waiver.
         waiting: cannot be built, with the reason.
-        withdrawn: not to be built, since a person has taken the batch out; with who and why.
         causes: why artifacts are stale or missing; of those that may be built, what is known already.
         waits_for: the stages next above on which those wait that may be built.
         roots: why these will be built: the first causes, each with the stage that it makes stale.
@@ -65,7 +64,6 @@ class StagePlan:
     may: Sequence[str] = ()
     rejected: Mapping[str, Refusal] = field(default_factory=dict)
     waiting: Mapping[str, str] = field(default_factory=dict)
-    withdrawn: Mapping[str, str] = field(default_factory=dict)
     causes: Sequence[Cause] = ()
     waits_for: Sequence[str] = ()
     roots: Sequence[Cause] = ()
@@ -102,7 +100,6 @@ class StagePlan:
                 for batch, refusal in self.rejected.items()
             ],
             "waiting": [{"batch": batch, "reason": reason} for batch, reason in self.waiting.items()],
-            "withdrawn": [{"batch": batch, "reason": reason} for batch, reason in self.withdrawn.items()],
             "causes": [cause.to_dict() for cause in self.causes],
             "waits_for": list(self.waits_for),
             "roots": [cause.to_dict() for cause in self.roots],
@@ -112,18 +109,28 @@ class StagePlan:
 
 
 @paused_collection()
-def make_plan(chain: Chain, batches: Iterable[str] | None = None, *, forced: Collection[str] = ()) -> list[StagePlan]:
+def make_plan(
+    chain: Chain,
+    batches: Collection[str] | None = None,
+    *,
+    select: Collection[str] | None = None,
+    forced: Collection[str] = (),
+) -> list[StagePlan]:
     """What a run would do, stage by stage. Changes nothing and builds nothing.
 
     Args:
         chain: with `planning` set.
         batches: which batches the run is for; None for all that there are.
+        select: which stages the run is for; None for all.
         forced: stages that are built anew whatever there is.
     """
     assert chain.planning
+    chain.scope = set(chain.stages) if select is None else set(select)
+    chain.taking = None if batches is None else set(batches)
     planner = _Planner(chain, None if batches is None else sorted(batches), forced)
     for stage in chain.stages.values():
-        planner.add(stage)
+        if select is None or stage.name in select:
+            planner.add(stage)
     return list(planner.plans.values())
 
 
@@ -139,7 +146,11 @@ class _Planner:
     def add(self, stage: Stage) -> None:
         """Plan one more stage."""
         statuses = self.chain.statuses(stage.name, self.batches if stage.partitioned else None)
-        above = [self.plans[name] for name in stage.upstream]
+        if not stage.partitioned and (outside := self._outside(stage)):
+            self.plans[stage.name] = StagePlan(name=stage.name, partitioned=False, waiting={UNPARTITIONED: outside})
+            self.chain.scope = {name for name in self.plans if name != stage.name}  # what is below goes by what stands
+            return
+        above = [self.plans[name] for name in stage.upstream if name in self.plans]
         waits_for = [plan for plan in above if plan.build or plan.may]
         groups = self._groups(stage, statuses, {batch for plan in waits_for for batch in (*plan.build, *plan.may)})
         build = {batch: statuses[batch] for batch in groups.get(State.STALE, ())}
@@ -166,25 +177,32 @@ class _Planner:
             may=may,
             rejected={batch: _refusal(statuses[batch]) for batch in groups.get(State.REJECTED, ())},
             waiting={batch: statuses[batch].reason for batch in groups.get(State.BLOCKED, ())},
-            withdrawn={batch: statuses[batch].reason for batch in groups.get("withdrawn", ())},
             causes=causes,
             waits_for=[plan.name for plan in waits_for] if may else [],
             roots=_roots(waits_for) if may else [],
             each=cost_of(_some(before) or self.history.sample(stage.name, SAMPLED)) if build or may or again else None,
         )
 
+    def _outside(self, stage: Stage) -> str:
+        """Why a stage that reads all batches waits for some that the run is not for; "" where it does not."""
+        if self.batches is None:
+            return ""
+        for name in stage.upstream:
+            if self.chain.stages[name].partitioned:
+                wanted = set(self.batches)
+                others = self.chain.statuses(name, [batch for batch in self.chain.taken() if batch not in wanted])
+                stale = [batch for batch, status in others.items() if status.state in (State.STALE, State.KNOWN)]
+                if stale:
+                    return f"{len(stale)} other batches of {name} are out of date; it reads all of them."
+        return ""
+
     def _groups(
         self, stage: Stage, statuses: Mapping[str, Status], pending: set[str]
     ) -> dict[State | str, Sequence[str]]:
-        """Batches by state, "may" for those that wait for `pending` ones of the stages above, "withdrawn" for those
-        that wait for nothing."""
+        """Batches by state, "may" for those that wait for `pending` ones of the stages above."""
         window = _Window(stage, statuses, pending)
-        withdrawn = self.chain.withdrawals.holding() if stage.upstream else {}
         groups: dict[State | str, list[str]] = {}
         for batch, status in statuses.items():
-            if batch in withdrawn:
-                groups.setdefault("withdrawn", []).append(batch)
-                continue
             if status.state is State.BLOCKED:
                 # A batch waits for its own inputs, an unpartitioned stage for any, a batch for an unpartitioned one.
                 waits = batch in pending or (bool(pending) and UNPARTITIONED in {batch, *pending})

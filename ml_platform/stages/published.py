@@ -121,11 +121,13 @@ class Published:
         """
         if stage not in self._rejections:
             path = self._path(stage)
-            told = self._events.latest_tag(path, OBSERVATION, DATA_VERSION_TAG)
-            if told:
-                when, since = (self._events.latest_ids(path, kind) for kind in (OBSERVATION, MATERIALIZATION))
-                told = {batch: version for batch, version in told.items() if when[batch] > since.get(batch, 0)}
-            self._rejections[stage] = told
+            told = dict(self._events.latest_tag(path, OBSERVATION, DATA_VERSION_TAG))
+            when, since = (self._events.latest_ids(path, kind) for kind in (OBSERVATION, MATERIALIZATION))
+            if not told and UNPARTITIONED in when:
+                tags = self._events.tags_of(path, OBSERVATION, [when[UNPARTITIONED]]).get(when[UNPARTITIONED], {})
+                told = {UNPARTITIONED: tags[DATA_VERSION_TAG]} if DATA_VERSION_TAG in tags else {}
+            later = {batch: version for batch, version in told.items() if when[batch] > since.get(batch, 0)}
+            self._rejections[stage] = later
         return self._rejections[stage]
 
     def tags(self, stage: str, batches: Iterable[str]) -> dict[str, Mapping[str, str]]:

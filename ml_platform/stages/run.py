@@ -18,6 +18,7 @@ from ml_platform.stages import stages_of
 from ml_platform.stages.chain import Chain, State, Status
 from ml_platform.stages.opening import chain_of
 from ml_platform.stages.outcome import problems_of, stages_done, summarize
+from ml_platform.stages.stage import UNPARTITIONED
 from ml_platform.stages.summary import Progress, RunSummary, StageSummary
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def run_pipeline(
     started = time.monotonic()
     stages = _stages(pipeline, request)
     if not request.force and (done := _all_done(chain_of(stages, settings), request)):
-        summary = summarize(chain_of(stages, settings), done, batches=request.batches)
+        chain = chain_of(stages, settings)
+        summary = summarize(chain, done, batches=request.batches, problems=_refused(chain, done))
         return _timed(summary, started)
     from ml_platform.dead_runs import mark_dead
     from ml_platform.instance import prepare_instance
@@ -127,12 +129,19 @@ def _timed(summary: RunSummary, started: float) -> RunSummary:
 
 def _all_done(chain: Chain, request: Request) -> list[StageSummary] | None:
     """What each stage would come to if nothing is to be done; None where a run has something to do or to say."""
-    done = []
+    done: list[StageSummary] = []
+    stopped = False
     for name in request.select or chain.stages:
         statuses = chain.statuses(name, sorted(request.batches) if request.batches is not None else None)
         states = [_settled(chain, name, batch, status) for batch, status in statuses.items()]
-        if None in states or (states and State.FRESH not in states):
+        if None in states:
             return None
+        if states and State.FRESH not in states:
+            whole = not chain.stages[name].partitioned
+            # What a gate refuses stops what is below. What reads all batches may wait for some that were not asked for.
+            stopped |= whole and (State.REJECTED in states or request.batches is not None)
+            if not (whole and stopped):
+                return None
         done.append(StageSummary(name=name, fresh=states.count(State.FRESH), rejected=states.count(State.REJECTED)))
     return done if any(stage.fresh for stage in done) else None
 
@@ -142,8 +151,14 @@ def _settled(chain: Chain, name: str, batch: str, status: Status) -> State | Non
     if status.state is State.REJECTED:
         assert status.manifest is not None
         told = chain.published.rejections(name).get(batch) == status.manifest.data_version
-        return State.REJECTED if told and batch else None
+        return State.REJECTED if told else None
     return status.state if status.state in (State.FRESH, State.BLOCKED) else None
+
+
+def _refused(chain: Chain, done: Sequence[StageSummary]) -> list[str]:
+    """What a gate refuses as a whole, and has refused before."""
+    whole = [stage.name for stage in done if stage.rejected and not chain.stages[stage.name].partitioned]
+    return [f"{name} was rejected.\n{chain.statuses(name)[UNPARTITIONED].reason}" for name in whole]
 
 
 def _in_process(
@@ -207,5 +222,4 @@ def plan_pipeline(pipeline: Pipeline, settings: Settings, request: Request = EVE
     chain = chain_of(_stages(pipeline, request), settings)
     chain.planning = True
     forced = (request.select or chain.stages) if request.force else ()
-    plans = make_plan(chain, request.batches, forced=forced)
-    return [plan for plan in plans if not request.select or plan.name in request.select]
+    return make_plan(chain, request.batches, select=request.select, forced=forced)

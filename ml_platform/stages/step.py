@@ -27,11 +27,18 @@ class StageRun:
     """A stage being carried out inside a step. Iterate over `results`, then ask `summary` and `refuse`."""
 
     def __init__(
-        self, stage: Stage, bench: Bench, batches: Sequence[str] | None, *, again: bool, force: bool = False
+        self,
+        stage: Stage,
+        bench: Bench,
+        batches: Sequence[str] | None,
+        *,
+        again: bool,
+        force: bool = False,
+        partial: bool = False,
     ) -> None:
         self.stage, self.bench = stage, bench
         self.publisher = Publisher(stage, bench.chain, bench.context, again=again or force)
-        self._batches, self._force = batches, force
+        self._batches, self._force, self._partial = batches, force, partial
         self._counts = dict.fromkeys(Did, 0)
         self._seconds = 0.0
         self._lasting = False
@@ -82,13 +89,18 @@ class StageRun:
             rejected=self._counts[Did.REJECTED],
             failed=self._counts[Did.FAILED],
             seconds=self._seconds,
+            detail=next(iter(self.reasons[Did.BLOCKED].values()), "") if self._partial else "",
         )
 
     def refuse(self) -> dg.Failure | None:
-        """The failure that a step must end in, if any: something failed, or nothing of what was asked could be had."""
+        """The failure that a step must end in, if any: something failed, or nothing of what was asked could be had.
+
+        A run of some batches is not for what reads them all: that may wait for the others, or stand as it was before.
+        """
         failed, rejected, blocked = (self.reasons[did] for did in (Did.FAILED, Did.REJECTED, Did.BLOCKED))
         usable = sum(self._counts[did] for did in (Did.BUILT, Did.CACHED, Did.FRESH))
-        if not failed and (usable or not (rejected or blocked)):
+        partial = self._partial and not self.stage.partitioned and not rejected
+        if not failed and (usable or partial or not (rejected or blocked)):
             return None
         self._classify(lasting=self._lasting or not failed)
         reasons = failed or rejected or blocked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -12,7 +13,7 @@ import pytest
 from ml_platform.errors import StoreError
 from ml_platform.failures import FAILURE_TAG
 from ml_platform.instance import prepare_instance
-from ml_platform.pipeline import Pipeline
+from ml_platform.pipeline import MetricGate, Pipeline
 from ml_platform.settings import Settings, child_environment
 from ml_platform.stages.opening import landing_of
 from ml_platform.stages.run import Request, plan_pipeline, run_pipeline
@@ -137,3 +138,48 @@ def test_two_runs_at_once_build_everything_once(tiny: Pipeline, tmp_path: Path) 
         assert built[stage] == 1, built
     assert built["registered_model"] == 2, "each has a registry of its own"
     assert by_name(run_pipeline(tiny, everything[0]))["features"].fresh == len(LOTS)
+
+
+def test_a_plan_is_of_exactly_the_stages_that_were_asked_for(home: Settings, cold: RunSummary, tiny: Pipeline) -> None:
+    """An earlier stage that is not asked for stays as it is published, in a plan as in a run."""
+    request = Request(replaced=["features.lookback=2", "train.epochs=12"], select=["trained_model"])
+    assert [stage.name for stage in plan_pipeline(tiny, home, request) if stage.to_do] == []
+    assert run_pipeline(tiny, home, request).run_id == ""
+    request = Request(replaced=["features.lookback=2"], select=["training_set"])
+    (planned,) = plan_pipeline(tiny, home, request)
+    assert not planned.to_do
+    assert "features of 6 batches" in planned.waiting[""]
+    assert not run_pipeline(tiny, home, request).ok
+
+
+def test_a_run_of_some_batches_leaves_what_reads_all_of_them_alone(
+    home: Settings, cold: RunSummary, tiny: Pipeline, tmp_path: Path
+) -> None:
+    own = fresh_settings(tmp_path / "own", store=home.store, landing=home.landing, mlflow=home.mlflow)
+    assert run_pipeline(tiny, own).model == cold.model
+    some = Request(batches=LOTS[:2], replaced=["features.lookback=2"])
+    planned = {stage.name: stage for stage in plan_pipeline(tiny, own, some)}
+    assert list(planned["features"].build) == LOTS[:2]
+    assert not planned["training_set"].to_do
+    assert "4 other batches" in planned["training_set"].waiting[""]
+    summary = run_pipeline(tiny, own, some)
+    assert summary.ok, summary.problems
+    assert bodies(summary) == {"features": 2}
+    assert [stage.name for stage in plan_pipeline(tiny, own, some) if stage.to_do] == []
+    assert run_pipeline(tiny, own, some).run_id == "", "the same again is nothing to do"
+    assert run_pipeline(tiny, own).model == cold.model
+
+
+def test_a_model_that_misses_its_gate_is_refused_without_another_run(
+    home: Settings, cold: RunSummary, tiny: Pipeline, tmp_path: Path
+) -> None:
+    own = fresh_settings(tmp_path / "own", store=home.store, landing=home.landing)
+    strict = replace(tiny, gates=(MetricGate(metric="accuracy", at_least=1.0),))
+    first = run_pipeline(strict, own)
+    assert not first.ok
+    assert first.run_id
+    again = run_pipeline(strict, own)
+    assert again.run_id == ""
+    assert not again.ok
+    assert "accuracy >= 1.0 missed" in again.problems[0]
+    assert run_pipeline(tiny, own).ok
