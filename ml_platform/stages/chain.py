@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ml_platform.errors import RefusedError
 from ml_platform.gates.waivers import Waivers
+from ml_platform.gates.withdrawals import Withdrawals
 from ml_platform.stages.stage import UNPARTITIONED, Stage, Work
 from ml_platform.store.gist import paused_collection
 from ml_platform.store.manifest import Manifest
@@ -146,17 +147,22 @@ class Chain:
             planned = {b: self._judge(RAW_BATCH, b, s) for b, s in statuses.items() if s.state is not State.BLOCKED}
             if len(planned) == len(batches):
                 return planned
+        taken = self.snapshots(batches)
+        where = f"{self.pipeline.name}/{RAW_BATCH}"
+        return {
+            batch: planned.get(batch)
+            or taken.get(batch)
+            or f"{where} of {batch} has not been taken: materialize it first."
+            for batch in batches
+        }
+
+    def snapshots(self, batches: Iterable[str]) -> dict[str, Manifest]:
+        """Published snapshots of those of the batches that were taken, also where the landed file is gone."""
         code = self.stages[RAW_BATCH].version.value
         versions = self.published.versions(RAW_BATCH)
         prints = {b: fingerprint(code, {f"landing/{b}": versions[b]}) for b in batches if b in versions}
         known = self.lookup(RAW_BATCH, prints.values())
-        where = f"{self.pipeline.name}/{RAW_BATCH}"
-        return {
-            batch: planned.get(batch)
-            or known.get(prints.get(batch, ""))
-            or f"{where} of {batch} has not been taken: materialize it first."
-            for batch in batches
-        }
+        return {batch: known[print_] for batch, print_ in prints.items() if print_ in known}
 
     def _settled_one(self, name: str) -> Manifest | str:
         """An unpartitioned stage's published artifact: frozen and complete, even if something newer could be built."""
@@ -164,11 +170,15 @@ class Chain:
             return self._judge(name, UNPARTITIONED, self.statuses(name)[UNPARTITIONED])
         print_ = self.published.fingerprint(name)
         manifest = self.lookup(name, [print_]).get(print_) if print_ else None
-        if manifest is not None and self.waivers.admit(manifest):
+        withdrawn = self._withdrawn_from(manifest) if manifest is not None else []
+        if manifest is not None and not withdrawn and self.waivers.admit(manifest):
             return manifest
         status = self.statuses(name)[UNPARTITIONED]
         if status.state is State.REJECTED:
             return self._judge(name, UNPARTITIONED, status)
+        if withdrawn:
+            told = self.withdrawals.holding()[withdrawn[0]].describe()
+            return f"{name} was made with what is withdrawn: materialize it anew first ({told})"
         if manifest is not None:
             return f"{name} rests on a waiver that was revoked or has expired: materialize it anew first"
         return f"{name} has not been materialized: materialize it first"
@@ -191,6 +201,15 @@ class Chain:
     def waivers(self) -> Waivers:
         """What people have accepted though a gate rejected it. Listed once in the life of this object."""
         return Waivers(self.store, self.pipeline.name)
+
+    @functools.cached_property
+    def withdrawals(self) -> Withdrawals:
+        """Which batches people have taken out of training. They are listed with the waivers."""
+        return Withdrawals(self.waivers.records)
+
+    def _withdrawn_from(self, manifest: Manifest) -> list[str]:
+        """The withdrawn batches whose features an artifact was made from."""
+        return [batch for batch in self.withdrawals.holding() if f"features/{batch}" in manifest.inputs]
 
     def input_manifests(self, inputs: Iterable[str]) -> dict[str, Manifest]:
         """The artifacts behind input names ("stage" or "stage/batch"), which were settled before."""

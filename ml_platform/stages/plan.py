@@ -49,6 +49,7 @@ class StagePlan:
         may: will be built unless an input that is built anew comes out equal.
         rejected: refused by a gate; nothing is to be done but other data or a waiver.
         waiting: cannot be built, with the reason.
+        withdrawn: not to be built, since a person has taken the batch out; with who and why.
         causes: why artifacts are stale or missing; of those that may be built, what is known already.
         waits_for: the stages next above on which those wait that may be built.
         roots: why these will be built: the first causes, each with the stage that it makes stale.
@@ -64,6 +65,7 @@ class StagePlan:
     may: Sequence[str] = ()
     rejected: Mapping[str, Refusal] = field(default_factory=dict)
     waiting: Mapping[str, str] = field(default_factory=dict)
+    withdrawn: Mapping[str, str] = field(default_factory=dict)
     causes: Sequence[Cause] = ()
     waits_for: Sequence[str] = ()
     roots: Sequence[Cause] = ()
@@ -100,6 +102,7 @@ class StagePlan:
                 for batch, refusal in self.rejected.items()
             ],
             "waiting": [{"batch": batch, "reason": reason} for batch, reason in self.waiting.items()],
+            "withdrawn": [{"batch": batch, "reason": reason} for batch, reason in self.withdrawn.items()],
             "causes": [cause.to_dict() for cause in self.causes],
             "waits_for": list(self.waits_for),
             "roots": [cause.to_dict() for cause in self.roots],
@@ -177,6 +180,7 @@ class _Planner:
             may=may,
             rejected={batch: _refusal(statuses[batch]) for batch in groups.get(State.REJECTED, ())},
             waiting={batch: statuses[batch].reason for batch in groups.get(State.BLOCKED, ())},
+            withdrawn={batch: statuses[batch].reason for batch in groups.get("withdrawn", ())},
             causes=causes,
             waits_for=[plan.name for plan in waits_for] if may else [],
             roots=_roots(waits_for) if may else [],
@@ -199,10 +203,15 @@ class _Planner:
     def _groups(
         self, stage: Stage, statuses: Mapping[str, Status], pending: set[str]
     ) -> dict[State | str, Sequence[str]]:
-        """Batches by state, "may" for those that wait for `pending` ones of the stages above."""
+        """Batches by state, "may" for those that wait for `pending` ones of the stages above, "withdrawn" for those
+        that wait for nothing."""
         window = _Window(stage, statuses, pending)
+        withdrawn = self.chain.withdrawals.holding() if stage.upstream else {}
         groups: dict[State | str, list[str]] = {}
         for batch, status in statuses.items():
+            if batch in withdrawn:
+                groups.setdefault("withdrawn", []).append(batch)
+                continue
             if status.state is State.BLOCKED:
                 # A batch waits for its own inputs, an unpartitioned stage for any, a batch for an unpartitioned one.
                 waits = batch in pending or (bool(pending) and UNPARTITIONED in {batch, *pending})
