@@ -30,7 +30,7 @@ _TIMEOUT = 5.0
 _LIVE = "coalesce(v.current_stage, '') <> 'Deleted_Internal'"
 _WITH_TAG = """select 1 from model_version_tags t
     where t.name = v.name and t.version = v.version and t.key = ?"""
-_SOUND_VERSION = f"""select 1 from model_versions v where v.name = ? and {_LIVE}
+_SOUND_VERSION = f"""select v.storage_location from model_versions v where v.name = ? and {_LIVE}
     and exists ({_WITH_TAG} and t.value = ?) and exists ({_WITH_TAG} and t.value = 'true')
     and not exists ({_WITH_TAG})"""
 _WITH_ALIAS = f"""select 1 from registered_model_aliases a join model_versions v
@@ -79,7 +79,8 @@ def _champion(version: str, tags: Mapping[str, str]) -> Champion:
 def stands(tracking_uri: str, name: str, data_version: str) -> bool:
     """Whether the registry has a complete, undamaged version of a model's data version, and a champion.
 
-    The champion may be another version: a person may have chosen it.
+    The champion may be another version: a person may have chosen it. Files in a local folder must be there; whether
+    they are whole is not looked at.
 
     Args:
         tracking_uri: as `Connection` takes it.
@@ -108,7 +109,16 @@ class _ForTheClient(Exception):
 
 def _in_database(path: Path, name: str, data_version: str) -> bool:
     version = (name, DATA_VERSION_TAG, data_version, COMPLETE_TAG, DAMAGED_TAG)
-    return bool(_query(path, _SOUND_VERSION, version) and _query(path, _WITH_ALIAS, (name, CHAMPION)))
+    sound = any(_has_files(location) for (location,) in _query(path, _SOUND_VERSION, version))
+    return sound and bool(_query(path, _WITH_ALIAS, (name, CHAMPION)))
+
+
+def _has_files(location: str | None) -> bool:
+    """Whether a version's model is where MLflow has put it; True where that is no folder of this machine."""
+    parts = urllib.parse.urlsplit(location or "")
+    if parts.scheme not in ("", "file") or not parts.path:
+        return True
+    return Path(urllib.request.url2pathname(parts.path), "MLmodel").is_file()
 
 
 def _query(path: Path, query: str, values: Sequence[str]) -> list[Any]:

@@ -1,5 +1,6 @@
 """Whether a model stands in the registry, asked without MLflow's client."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,14 @@ def test_a_database_says_what_stands(mlflow, trained, scheme):
 def test_the_champion_may_be_another_version(mlflow, trained):
     register(mlflow, trained, "d1")
     assert register(mlflow, trained, "d2").version == "2"
+    assert stands(mlflow.tracking_uri, "toy", "d1")
+
+
+def test_a_model_whose_folder_is_gone_stands_no_more_until_it_is_registered_again(mlflow, trained):
+    register(mlflow, trained, "d1")
+    shutil.rmtree(Path(mlflow.tracking_uri.removeprefix(SQLITE)).parent / "artifacts")
+    assert not stands(mlflow.tracking_uri, "toy", "d1")
+    assert register(mlflow, trained, "d1").version == "2"
     assert stands(mlflow.tracking_uri, "toy", "d1")
 
 
