@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_platform.errors import SetupError
 from ml_platform.instance import runs_folder
 
 BUSY_SECONDS = 30.0
@@ -24,6 +25,9 @@ class EventIndex:
 
     Args:
         home: Dagster's instance folder. Where it has no index yet, nothing was published.
+
+    Raises:
+        SetupError: by each question, where the index is damaged or cannot be read.
     """
 
     def __init__(self, home: Path) -> None:
@@ -84,12 +88,22 @@ class EventIndex:
     def _rows(self, query: str, key: Sequence[str], **values: str) -> list[tuple[Any, ...]]:
         if not self._path.exists():
             return []
-        with contextlib.closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS)) as db:
-            db.execute("PRAGMA query_only = 1")
-            if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'asset_event_tags'").fetchone() is None:
-                return []  # another process is making the tables
-            name = json.dumps(list(key))
-            return db.execute(query, {"key": name, "since": _wiped(db, name), **values}).fetchall()
+        try:
+            with contextlib.closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS)) as db:
+                db.execute("PRAGMA query_only = 1")
+                if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'asset_event_tags'").fetchone() is None:
+                    return []  # another process is making the tables
+                name = json.dumps(list(key))
+                return db.execute(query, {"key": name, "since": _wiped(db, name), **values}).fetchall()
+        except sqlite3.Error as error:
+            raise SetupError(
+                "Dagster's index of events cannot be read.",
+                where=self._path,
+                got=error,
+                fix=f"make it readable; if it is damaged, move the folder {self._path.parent.parent} away: the history "
+                "of runs goes with it, and the next run publishes again what the store holds",
+                passing="locked" in str(error) or None,
+            ) from error
 
 
 _DATA = "$.dagster_event.event_specific_data"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
+from ml_platform.errors import SetupError
 from ml_platform.instance import prepare_instance
 from ml_platform.settings import Settings
 from ml_platform.stages.event_index import EventIndex
@@ -60,3 +62,22 @@ def test_reads_an_unpartitioned_asset_that_was_wiped(tmp_path: Path) -> None:
         instance.wipe_assets([dg.AssetKey(KEY)])
         assert EventIndex(settings.dagster_home).latest_tags(KEY) == {}
         _same(instance, settings.dagster_home)
+
+
+def test_a_damaged_index_is_named_and_its_folder_may_be_moved_away(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    with prepare_instance(settings) as instance:
+        _log(instance, "1", "a")
+    history = settings.dagster_home / "history"
+    for path in (history / "runs").glob("index.db*"):
+        path.unlink()
+    index = history / "runs" / "index.db"
+    index.write_bytes(b"damaged" * 1000)
+    with pytest.raises(SetupError, match="move the folder") as caught:
+        EventIndex(settings.dagster_home).latest_tag(KEY, MATERIALIZATION, DATA_VERSION_TAG)
+    assert str(index) in str(caught.value)
+    history.rename(tmp_path / "moved")
+    with prepare_instance(settings) as instance:
+        assert _same(instance, settings.dagster_home) == {}
+        _log(instance, "2", "a")
+        assert _same(instance, settings.dagster_home) == {"a": "2"}
