@@ -11,6 +11,7 @@ from ml_platform.dead_runs import PROCESS_TAG, mark_dead, process_tag
 from ml_platform.instance import prepare_instance
 from ml_platform.processes import this_process
 from ml_platform.settings import Settings
+from ml_platform.stages.outcome import problems_of
 
 
 def changed(**what: str) -> str:
@@ -43,6 +44,9 @@ def test_only_runs_that_go_on_in_a_process_that_is_gone_are_marked(settings: Set
         messages = [entry.message for entry in instance.all_logs(started)]
         assert any("takes up where it stopped" in message for message in messages)
         assert mark_dead(instance) == []
+        (problem,) = problems_of(instance, _run(instance, started))
+        assert "was killed" in problem
+        assert "takes up where it stopped" in problem
 
 
 def test_a_run_that_nothing_took_up_in_time_is_marked(settings: Settings) -> None:
@@ -64,9 +68,13 @@ def test_a_run_that_nothing_took_up_in_time_is_marked(settings: Settings) -> Non
 
 
 def _status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
+    return _run(instance, run_id).status
+
+
+def _run(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRun:
     run = instance.get_run_by_id(run_id)
     assert run is not None
-    return run.status
+    return run
 
 
 def _set_status(instance: dg.DagsterInstance, run_id: str, status: dg.DagsterRunStatus) -> None:

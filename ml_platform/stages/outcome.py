@@ -83,7 +83,10 @@ def _model(facts: Mapping[str, Any]) -> RegisteredModel | None:
 
 
 def problems_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
-    """The message of each step of a run that failed; Dagster's own wrapping is left out."""
+    """The message of each step of a run that failed; Dagster's own wrapping is left out.
+
+    A run that ended outside of its steps, such as one whose process was killed, has what was said of its end.
+    """
     from dagster import DagsterEventType
 
     problems = []
@@ -94,5 +97,8 @@ def problems_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
         error = data.error.cause or data.error if data.error else None
         problems.append(text or (error.message.strip() if error else f"{event.step_key} failed"))
     if not problems and not run.is_success:
-        problems.append(f"The run ended as {run.status.value.lower()}: see it in the UI.")
+        ends = {DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED}
+        said = [entry.get_dagster_event().message for entry in instance.all_logs(run.run_id, of_type=ends)]
+        told = next(filter(None, reversed(said)), "see it in the UI.")
+        problems.append(f"The run ended as {run.status.value.lower()}: {told}")
     return problems
