@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ml_platform.cli import doctor, explain, gc, land, listing, new, plan, run, ui, waive, withdraw
-from ml_platform.errors import PlatformError
+from ml_platform.errors import PlatformError, RegistryError, StoreError
 
 ABOUT = """Train models from data that lands in batches, and never do the same work twice.
 
@@ -35,7 +35,7 @@ EXAMPLES = """[bold]Begin here[/bold]
 [bold]Where things are[/bold]
 
   Everything is kept in ./.ml_platform, or where ML_PLATFORM_HOME says.
-  A command ends with 0 when all is well, 1 when something that it did failed,
+  A command ends with 0 when all is well, 1 when something failed or was away,
   2 when it was asked wrongly; `plan` also ends with 2 when there is something to do.
   The README lists all settings."""
 
@@ -85,7 +85,8 @@ def _options(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; always ends with SystemExit. An error of the platform ends with 2, without a traceback."""
+    """Run the command line; always ends with SystemExit. An error of the platform shows no traceback, and ends with 1
+    where something was away or broken, with 2 where the command was asked wrongly."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     # People add --debug to the end of the line that has just failed, and that is where it should work too.
     debug = "--debug" in words
@@ -97,4 +98,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if debug:
             raise
         typer.secho(str(error), fg=typer.colors.RED, err=True)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, StoreError | RegistryError) or error.passing else 2)

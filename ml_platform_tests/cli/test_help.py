@@ -11,7 +11,7 @@ from ml_platform.cli.main import app, main
 from ml_platform.errors import PlatformError
 from ml_platform_tests.cli.conftest import Command
 
-COMMANDS = ("run", "waive", "waivers", "plan", "explain", "ui", "land", "list", "new", "gc", "doctor")
+COMMANDS = ("run", "waive", "waivers", "withdraw", "plan", "explain", "ui", "land", "list", "new", "gc", "doctor")
 
 
 def test_the_first_page_names_every_command_and_shows_how_to_begin(command: Command) -> None:
