@@ -66,6 +66,7 @@ class Store:
         self._verified = Verified(self.cache / "verified.sqlite")
         self.copies = Copies(self.cache, self._backend, self._verified)
         self._claims: Claims | None = None
+        self._warned: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_claims": None}  # what a process holds does not travel
@@ -156,13 +157,15 @@ class Store:
 
     def _read_whole(self, paths: Sequence[str], stamps: Mapping[str, Stamp]) -> dict[str, Manifest]:
         """Read manifests and verify their files. The others are left out with a warning."""
-        found = self._parse_all(paths, "Taken as missing, and will be built again: %s")
+        found = self._parse_all(paths, "Taken as missing, and will be built again")
         files = {file.sha256: file for manifest in found.values() for file in manifest.files}
         damage, checked = self._check(files.values())
         marks = {sha256: stamp.text for sha256, stamp in checked.items()}
         for path, manifest in list(found.items()):
             if broken := [file for file in manifest.files if file.sha256 in damage]:
-                _warn(manifest, broken[0], damage[broken[0].sha256])
+                name = "/".join(filter(None, (manifest.pipeline, manifest.stage, manifest.batch, manifest.fingerprint)))
+                what = f"{name}, whose file {broken[0].name} {damage[broken[0].sha256]}"
+                self._warn(f"Taken as missing, and will be built again: {what}")
                 del found[path]
         self._remember_manifests(((found[path], stamps[path].text) for path in found if path in stamps), marks)
         return found
@@ -227,7 +230,7 @@ class Store:
         scanned = self._backend.scan(layout.manifests(pipeline, stage))
         stamps = {path: stamp for path, stamp in scanned.items() if path.endswith(".json")}
         found = {path: gist.manifest for path, gist in self._gists(pipeline, stage, stamps).items()}
-        found |= self._parse_all([path for path in stamps if path not in found], "Left out: %s")
+        found |= self._parse_all([path for path in stamps if path not in found], "Left out")
         return sorted(found.values(), key=lambda manifest: (manifest.created, manifest.fingerprint))
 
     def records(self, folder: str) -> list[str]:
@@ -309,8 +312,14 @@ class Store:
             try:
                 result[path] = self._parse(path, data)
             except DamagedArtifactError as error:
-                _log.warning(warning, error)
+                self._warn(f"{warning}: {error}")
         return result
+
+    def _warn(self, text: str) -> None:
+        """Warn once: the same artifact is looked up for each stage that reads it."""
+        if text not in self._warned:
+            self._warned.add(text)
+            _log.warning("%s", text)
 
     def _parse(self, path: str, data: bytes) -> Manifest:
         try:
@@ -376,8 +385,3 @@ def _parallel(work: Callable[[_A], _B], items: Sequence[_A]) -> list[_B]:
         return [work(item) for item in items]
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(work, items))
-
-
-def _warn(manifest: Manifest, file: ArtifactFile, what: str) -> None:
-    name = "/".join(filter(None, (manifest.pipeline, manifest.stage, manifest.batch, manifest.fingerprint)))
-    _log.warning("Taken as missing, and will be built again: %s, whose file %s %s", name, file.name, what)
