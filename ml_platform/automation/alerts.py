@@ -20,6 +20,7 @@ import dagster as dg
 from ml_platform.automation.runs import default_status, ending_of, is_of
 from ml_platform.errors import SetupError
 from ml_platform.stages.outcome import problems_of
+from ml_platform.words import few
 
 if TYPE_CHECKING:
     from ml_platform.pipeline import Pipeline
@@ -145,8 +146,8 @@ def _told(observed: Iterable[dg.EventLogRecord], pipelines: Mapping[str, Pipelin
             continue
         said = "rejected" if notice is None else str(notice.value)
         key = (event.asset_key.to_user_string(), f"{said}. {event.description or ''}".strip())
-        batches.setdefault(key, []).append(event.partition or "")
-    return [f"{asset} {_few(names)}: {said}".replace(" :", ":") for (asset, said), names in batches.items()]
+        batches.setdefault(key, []).extend([event.partition] if event.partition else [])
+    return [f"{asset} {few(names, SHOWN)}: {said}".replace(" :", ":") for (asset, said), names in batches.items()]
 
 
 def _observations(
@@ -158,11 +159,6 @@ def _observations(
         limit=limit,
         ascending=ascending,
     )
-
-
-def _few(names: Sequence[str]) -> str:
-    named = [name for name in names if name]
-    return ", ".join(named[:SHOWN]) + (f" and {len(named) - SHOWN} more" if len(named) > SHOWN else "")
 
 
 def _count(lines: Sequence[str]) -> str:

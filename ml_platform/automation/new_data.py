@@ -21,6 +21,7 @@ from ml_platform.stages.assets import chain_job_name, partitions_of
 from ml_platform.stages.chain import State
 from ml_platform.stages.opening import chain_of
 from ml_platform.versions.fingerprint import short_hash
+from ml_platform.words import few
 
 if TYPE_CHECKING:
     from ml_platform.pipeline import Pipeline
@@ -132,13 +133,9 @@ def _partitions(
 def _nothing(found: Arrivals) -> str:
     told = []
     if found.growing:
-        told.append(f"{_few(found.growing)} may still be written")
+        told.append(f"{few(found.growing, SHOWN)} may still be written")
     if found.waiting:
         told += [f"{batch} waits for {', '.join(missing)}" for batch, missing in list(found.waiting.items())[:SHOWN]]
         if len(found.waiting) > SHOWN:
             told.append(f"{len(found.waiting) - SHOWN} more wait")
     return "Nothing new." if not told else f"Nothing new is complete: {'; '.join(told)}."
-
-
-def _few(batches: tuple[str, ...]) -> str:
-    return ", ".join(batches[:SHOWN]) + (f" and {len(batches) - SHOWN} more" if len(batches) > SHOWN else "")

@@ -196,7 +196,7 @@ def _gate(stage: StagePlan, batch: str) -> str:
 
 def _grouped(reasons: dict[str, str], word: str) -> list[str]:
     """Lines for batches that are rejected or wait: one for each reason, of the first few."""
-    from ml_platform.stages.why import few
+    from ml_platform.words import few
 
     by_reason: dict[str, list[str]] = {}
     for batch, reason in reasons.items():

@@ -21,7 +21,7 @@ from typing import Any
 
 from ml_platform.errors import RegistryError
 from ml_platform.registry.connection import SQLITE, Connection
-from ml_platform.registry.models import CHAMPION, COMPLETE_TAG, DAMAGED_TAG, FINGERPRINT_TAG
+from ml_platform.registry.models import CHAMPION, COMPLETE_TAG, DAMAGED_TAG, FINGERPRINT_TAG, with_data
 from ml_platform.registry.upload import DATA_VERSION_TAG
 
 _TIMEOUT = 5.0
@@ -142,7 +142,7 @@ def _query(path: Path, query: str, values: Sequence[str]) -> list[Any]:
 
 
 def _on_server(uri: str, name: str, data_version: str) -> bool:
-    found = _get(uri, "model-versions/search", filter=_of(name, data_version), max_results="100")
+    found = _get(uri, "model-versions/search", filter=with_data(name, data_version), max_results="100")
     if not any(_sound(_tags(version)) for version in (found or {}).get("model_versions", ())):
         return False
     return _get(uri, "registered-models/alias", name=name, alias=CHAMPION) is not None
@@ -186,15 +186,13 @@ def _away(uri: str, got: object) -> RegistryError:
 def _by_client(uri: str, name: str, data_version: str) -> bool:
     connection = Connection(uri, patience=_TIMEOUT)
     client = connection.client
-    found = connection.call("search versions", client.search_model_versions, _of(name, data_version), max_results=100)
+    found = connection.call(
+        "search versions", client.search_model_versions, with_data(name, data_version), max_results=100
+    )
     if not any(_sound(version.tags) for version in found):
         return False
     models = connection.call("search models", client.search_registered_models, f"name = '{name}'")
     return any(CHAMPION in model.aliases for model in models)
-
-
-def _of(name: str, data_version: str) -> str:
-    return f"name = '{name}' and tags.`{DATA_VERSION_TAG}` = '{data_version}'"
 
 
 def _tags(version: dict[str, Any]) -> dict[str, str]:

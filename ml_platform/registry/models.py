@@ -168,7 +168,7 @@ def _versions(connection: Connection, name: str, data_version: str) -> list[Any]
     found = connection.call(
         f"search versions of {name!r}",
         connection.client.search_model_versions,
-        _of(name, data_version),
+        with_data(name, data_version),
         max_results=100,
     )
     sound = [version for version in found if DAMAGED_TAG not in version.tags]
@@ -191,7 +191,7 @@ def _ensure_version(
     source = _SOURCE + model_id
 
     def find_or_create() -> Any:  # may run twice: a server may answer 500 and have created it all the same
-        if found := [v for v in client.search_model_versions(_of(name, data_version)) if v.source == source]:
+        if found := [v for v in client.search_model_versions(with_data(name, data_version)) if v.source == source]:
             return found[0]
         return client.create_model_version(name, source, run_id=run_id, tags=tags, model_id=model_id)
 
@@ -202,7 +202,8 @@ def _ensure_version(
     return first, first.source == source
 
 
-def _of(name: str, data_version: str) -> str:
+def with_data(name: str, data_version: str) -> str:
+    """The filter of MLflow's search for the versions of a model that were made of a trained model's data version."""
     return f"name = '{name}' and tags.`{DATA_VERSION_TAG}` = '{data_version}'"
 
 

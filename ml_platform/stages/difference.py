@@ -202,7 +202,7 @@ def _pipeline(
 ) -> PipelineDifference:
     if now is None:
         return PipelineDifference(name=name, change="removed")
-    counts, uncounted = _counts(pipelines[name], settings)
+    counts, uncounted = counted(pipelines[name], settings)
     stages: dict[str, StageDifference] = {}
     for stage, record in now.items():
         waits_for = tuple(above for above in record["upstream"] if stages[above].state != "same")
@@ -227,7 +227,7 @@ def _pipeline(
     )
 
 
-def _counts(pipeline: Pipeline, settings: Settings) -> tuple[dict[str, tuple[int, Cost | None]], str]:
+def counted(pipeline: Pipeline, settings: Settings) -> tuple[dict[str, tuple[int, Cost | None]], str]:
     """How many artifacts each stage has here and what one costs; and why that is not known, where it is not.
 
     CI has neither data nor artifacts, and is told about the code all the same.

@@ -23,9 +23,23 @@ GATE_LIBRARIES = ("pandera", "polars", "pyarrow")
 REPORT_FILE = "report.json"
 
 
-def gate_checks() -> tuple[Check, ...]:
-    """One asset check for each family of rules."""
-    return tuple(Check(name=name, description=holds) for name, holds in FAMILIES.items())
+class GatedStage(Stage):
+    """A stage behind the schema gate, whose rejections a person may waive."""
+
+    kinds = ("parquet", "pandera")
+    waivable = True
+
+    def checks(self) -> tuple[Check, ...]:
+        """One asset check for each family of rules."""
+        return tuple(Check(name=name, description=holds) for name, holds in FAMILIES.items())
+
+    def remedy(self, batch: str) -> str:
+        """What can be done about what the gate rejected."""
+        named = " ".join(filter(None, (self.pipeline.name, batch, "" if batch else f"--stage {self.name}")))
+        return (
+            f"Land {'the batch' if batch else self.name} again with good data. Or, where it is good as it is, accept "
+            f'it: `ml-platform waive {named} --reason "..."`.'
+        )
 
 
 def waivable_inputs(chain: Chain, stage: Stage, batch: str, inputs: Mapping[str, str]) -> Mapping[str, str]:
@@ -174,13 +188,3 @@ def waiver_shown(manifest: Manifest) -> dict[str, str]:
         "waived because": waiver["reason"],
         "the gate said": waiver["said"],
     }
-
-
-def remedy(stage: Stage, batch: str) -> str:
-    """What can be done about what the gate rejected."""
-    named = " ".join(filter(None, (stage.pipeline.name, batch, "" if batch else f"--stage {stage.name}")))
-    what = "the batch" if batch else f"{stage.name}"
-    return (
-        f"Land {what} again with good data. Or, where it is good as it is, accept it: "
-        f'`ml-platform waive {named} --reason "..."`.'
-    )

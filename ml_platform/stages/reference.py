@@ -11,7 +11,7 @@ from ml_platform.pipeline import Pipeline, Reference
 from ml_platform.stages import gated
 from ml_platform.stages.raw_batch import file_name, snapshot
 from ml_platform.stages.shown import column_tables, sample_rows
-from ml_platform.stages.stage import UNPARTITIONED, Bench, Check, Outcome, Stage, Work
+from ml_platform.stages.stage import UNPARTITIONED, Bench, Outcome, Work
 from ml_platform.versions.code import CodeVersion, code_version
 from ml_platform.versions.fingerprint import short_hash
 
@@ -22,11 +22,8 @@ if TYPE_CHECKING:
 FOLDER = "references"
 
 
-class ReferenceTable(Stage):
+class ReferenceTable(gated.GatedStage):
     """One artifact: the landed bytes, their canonical Parquet, and the gate's report."""
-
-    kinds = ("parquet", "pandera")
-    waivable = True
 
     def __init__(self, pipeline: Pipeline, reference: Reference) -> None:
         super().__init__(pipeline)
@@ -43,9 +40,6 @@ class ReferenceTable(Stage):
 
     def code(self) -> CodeVersion:
         return code_version((gated.GATE_CODE, self.reference.schema), params={}, libraries=gated.GATE_LIBRARIES)
-
-    def checks(self) -> tuple[Check, ...]:
-        return gated.gate_checks()
 
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
         landed = chain.landing_files(FOLDER, self.reference.format).get(self.name)
@@ -82,9 +76,6 @@ class ReferenceTable(Stage):
             files={f"landed/{file_name(self.reference)}": raw, **outcome.files},
             facts={**taken.facts, **outcome.facts},
         )
-
-    def remedy(self, batch: str) -> str:
-        return gated.remedy(self, batch)
 
     def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
         return {

@@ -14,6 +14,7 @@ from ml_platform.stages.execute import Did, Result, execute
 from ml_platform.stages.outcome import note_stage
 from ml_platform.stages.publish import Publisher
 from ml_platform.stages.summary import StageSummary
+from ml_platform.words import few
 
 if TYPE_CHECKING:
     from ml_platform.stages.stage import Bench, Stage
@@ -107,7 +108,7 @@ class StageRun:
         by_reason: dict[str, list[str]] = {}
         for batch, reason in reasons.items():
             by_reason.setdefault(reason, []).append(batch)
-        told = [f"{_few(batches)}: {reason}".removeprefix(": ") for reason, batches in by_reason.items()]
+        told = [f"{few(batches, SHOWN)}: {reason}".removeprefix(": ") for reason, batches in by_reason.items()]
         more = f"\n... and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
         shown = "\n".join(told[:SHOWN])
         word = "failed" if failed else "was rejected" if rejected else "cannot be built"
@@ -124,8 +125,3 @@ class StageRun:
 
     def _tell(self, done: int, total: int, message: str = "") -> None:
         progress.notify(self.bench.run_id, self.stage.name, done, max(total, 1), message)
-
-
-def _few(batches: Sequence[str]) -> str:
-    """Some names, and how many more there are."""
-    return ", ".join(batches[:SHOWN]) + (f" and {len(batches) - SHOWN} more" if len(batches) > SHOWN else "")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ml_platform.stages import gated
 from ml_platform.stages.raw_batch import file_name
 from ml_platform.stages.shown import column_tables, sample_rows
-from ml_platform.stages.stage import Bench, Check, Outcome, Stage, Work
+from ml_platform.stages.stage import Bench, Outcome, Work
 from ml_platform.versions.code import CodeVersion, code_version
 from ml_platform.versions.fingerprint import short_hash
 
@@ -21,13 +21,11 @@ if TYPE_CHECKING:
     from ml_platform.store.manifest import Manifest
 
 
-class ValidatedBatch(Stage):
+class ValidatedBatch(gated.GatedStage):
     """One artifact a batch: canonical Parquet by source, and the gate's report. Rejected ones are kept as evidence."""
 
     name = "validated_batch"
     partitioned = True
-    kinds = ("parquet", "pandera")
-    waivable = True
     chunk = 50
 
     @property
@@ -47,9 +45,6 @@ class ValidatedBatch(Stage):
         if not all(source.required for source in self.pipeline.sources):
             roots.append("ml_platform.gates.absent:absent")
         return code_version(roots, params={}, libraries=gated.GATE_LIBRARIES)
-
-    def checks(self) -> tuple[Check, ...]:
-        return gated.gate_checks()
 
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
         withdrawn = chain.withdrawals.holding()
@@ -92,9 +87,6 @@ class ValidatedBatch(Stage):
         """The optional sources that the batch was taken without."""
         there = {file.name for file in work.manifests[f"raw_batch/{work.batch}"].files}
         return [s.name for s in self.pipeline.sources if not s.required and file_name(s) not in there]
-
-    def remedy(self, batch: str) -> str:
-        return gated.remedy(self, batch)
 
     def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
         shown: dict[str, Any] = {"dagster/row_count": sum(manifest.facts["rows"].values())}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from ml_platform.errors import DamagedArtifactError
 from ml_platform.stages.chain import RAW_BATCH, Chain, State, Status
@@ -22,9 +21,7 @@ from ml_platform.store.manifest import Manifest
 from ml_platform.versions.cause import Cause, Kind
 from ml_platform.versions.code import CodeVersion
 from ml_platform.versions.fingerprint import fingerprint
-
-if TYPE_CHECKING:
-    pass
+from ml_platform.words import few
 
 NEVER_BUILT = "never built"
 DAMAGED = "its artifact is damaged or was removed"
@@ -32,12 +29,6 @@ SHOWN = 3
 """Batches that a cause names."""
 _SEARCHED = 1000
 """Artifacts of a stage among which an earlier one is searched by its data version, to find what is behind new data."""
-
-
-def few(names: Sequence[str]) -> str:
-    """Some names, and how many more there are."""
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 @dataclass

@@ -17,6 +17,7 @@ from ml_platform.pipeline import Pipeline, Reference
 from ml_platform.settings import Settings
 from ml_platform.stages import stages_of
 from ml_platform.stages.chain import Chain, State
+from ml_platform.stages.difference import counted
 from ml_platform.stages.opening import chain_of, landing_of
 from ml_platform.stages.plan import StagePlan, make_plan
 from ml_platform.stages.resources import build_resources
@@ -157,6 +158,14 @@ def test_a_waiver_that_is_over_opens_nothing(tiny: Pipeline, place: Settings) ->
     assert "expired" in [state(after, entry) for entry in after.waivers.entries()]
     with pytest.raises(RefusedError, match="no waiver to revoke"):
         revoke(after, BAD, by="Bo", reason="it is over")
+
+
+def test_what_a_rejected_batch_would_not_build_is_not_counted_as_stale(tiny: Pipeline, place: Settings) -> None:
+    found, unknown = counted(tiny, place)
+    assert not unknown
+    assert {name: found[name][0] for name in BATCH_STAGES} == {"raw_batch": 6, "validated_batch": 6, "features": 5}
+    beside = place.model_copy(update={"home": Path(str(place.home)[:-1])})
+    assert counted(tiny, beside)[0] == found, "not there itself, but the store and the landing place are"
 
 
 def test_only_what_the_gate_rejected_can_be_waived(tiny: Pipeline, place: Settings) -> None:
