@@ -48,3 +48,41 @@ def test_what_cannot_be_waived_is_said(rejected: Command) -> None:
     assert "not rejected" in answer.err
     assert rejected("waive", "tiny", "lot-2").code == 2, "without a reason"
     assert rejected("waive", "tiny", "lot-2", "--revoke", "--reason", "never given").code == 2
+
+
+def test_a_batch_is_withdrawn_listed_and_put_back(rejected: Command) -> None:
+    def gate() -> dict[str, object]:
+        found: dict[str, object] = json.loads(rejected("plan", "tiny", "--json").out)["pipelines"][0]["stages"][1]
+        return found
+
+    said = "batch lot-1 is withdrawn by Ada: asked to"
+    assert rejected("withdraw", "tiny", "lot-1").code == 2, "without a reason"
+    assert "no such batch" in rejected("withdraw", "tiny", "lot-9", "--reason", "asked to").err
+    answer = rejected("withdraw", "tiny", "lot-1", "--reason", "asked to", "--by", "Ada")
+    assert answer.code == 0
+    assert said in answer.out
+    assert said in rejected("plan", "tiny").out
+    assert gate()["withdrawn"] == [{"batch": "lot-1", "reason": said}]
+    assert gate()["fresh"] == []
+    listed = rejected("waivers").out
+    for word in ("withdrawn", "lot-1", "Ada", "holds"):
+        assert word in listed
+    again = rejected("withdraw", "tiny", "lot-1", "--reason", "asked to")
+    assert again.code == 2
+    assert "withdrawn already" in again.err
+    assert rejected("withdraw", "tiny", "lot-1", "--revoke", "--reason", "another lot").code == 0
+    assert "revoked by" in rejected("waivers").out
+    assert gate()["fresh"] == ["lot-1"]
+
+
+def test_a_taken_batch_whose_landed_file_is_gone_stays(rejected: Command, home: Path) -> None:
+    def fresh(*options: str) -> list[list[str]]:
+        stages = json.loads(rejected("plan", "tiny", "--json", *options).out)["pipelines"][0]["stages"]
+        return [stage["fresh"] for stage in stages[:2]]
+
+    (landed,) = (home / "landing").rglob("lot-1.csv")
+    landed.unlink()
+    assert fresh("--batches", "lot-1..lot-1") == [["lot-1"], ["lot-1"]]
+    assert rejected("run", "tiny", *GATES, "--batches", "lot-1..").code == 0
+    assert rejected("run", "tiny", *GATES, "--batches", "lot-1..lot-1", "--force").code == 0, "from the archive"
+    assert fresh() == [["lot-1", "lot-2"], ["lot-1"]]
