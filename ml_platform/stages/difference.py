@@ -249,6 +249,7 @@ def counted(pipeline: Pipeline, settings: Settings) -> tuple[dict[str, tuple[int
 
 
 def _artifacts(stage: Stage, batches: set[str], chain: Chain) -> int:
-    """How many there may be of a stage: none of a batch that a stage next above has rejected."""
-    rejected = {batch for above in stage.upstream for batch in chain.published.rejections(above)}
-    return len(batches - rejected) if stage.partitioned else 1
+    """How many there may be of a stage: none of a batch that one next above has rejected, or a person taken out."""
+    out = {batch for above in stage.upstream for batch in chain.published.rejections(above)}
+    out |= chain.withdrawals.holding().keys() if stage.upstream else set()
+    return len(batches - out) if stage.partitioned else 1
