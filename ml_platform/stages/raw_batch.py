@@ -43,27 +43,36 @@ class RawBatch(Stage):
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
         """A batch is complete when every required source has landed. Its input is the content of its files.
 
-        A batch that was taken stays what it was when a file of it is no longer there: the archive has it.
+        A batch that was taken stays what it was when files of it are no longer there: the archive has them.
         """
         files = self.landed(chain)
-        found: dict[str, Mapping[str, str] | str] = {}
-        required = [source.name for source in self.pipeline.sources if source.required]
-        complete = [batch for batch in batches if all(batch in files[name] for name in required)]
-        gone = [batch for batch in batches if not all(batch in files[name] for name in required)]
-        taken = chain.snapshots(gone)
-        for batch in gone:
-            if batch in taken:
-                found[batch] = dict(taken[batch].inputs)
-            else:
-                missing = [name for name in required if batch not in files[name]]
-                found[batch] = _incomplete(chain, batch, missing, self.pipeline.sources)
-        there = {batch: [s.name for s in self.pipeline.sources if batch in files[s.name]] for batch in complete}
+        names = [source.name for source in self.pipeline.sources]
+        required = {source.name for source in self.pipeline.sources if source.required}
+        there = {batch: [name for name in names if batch in files[name]] for batch in batches}
+        taken = chain.snapshots([batch for batch in batches if len(there[batch]) < len(names)])
+        complete = [batch for batch in batches if required.issubset(there[batch])]
         digests = chain.digests.of(files[name][batch] for batch in complete for name in there[batch])
+        found: dict[str, Mapping[str, str] | str] = {}
         for batch in complete:
             by_source = {name: digests[files[name][batch].url] for name in there[batch]}
             bad = [str(digest) for digest in by_source.values() if isinstance(digest, LandingError)]
-            found[batch] = bad[0] if bad else {f"landing/{batch}": content_version(by_source)}
+            if batch in taken and self._holds(taken[batch], by_source):
+                found[batch] = dict(taken[batch].inputs)
+            else:
+                found[batch] = bad[0] if bad else {f"landing/{batch}": content_version(by_source)}
+        for batch in batches:
+            if batch in taken and batch not in found:
+                found[batch] = dict(taken[batch].inputs)
+            elif batch not in found:
+                missing = [name for name in names if name in required and name not in there[batch]]
+                found[batch] = _incomplete(chain, batch, missing, self.pipeline.sources)
         return {batch: found[batch] for batch in batches}
+
+    def _holds(self, taken: Manifest, landed: Mapping[str, object]) -> bool:
+        """Whether an archived snapshot has all that is landed now, and perhaps more."""
+        archived = {file.name: file.sha256 for file in taken.files}
+        there = {file_name(source): landed[source.name] for source in self.pipeline.sources if source.name in landed}
+        return all(archived.get(name) == digest for name, digest in there.items())
 
     def landed(self, chain: Chain) -> dict[str, Mapping[str, LandedFile]]:
         """Landed files by source, then batch."""
@@ -73,10 +82,11 @@ class RawBatch(Stage):
         files = self.landed(bench.chain)
         taken = bench.chain.snapshots([work.batch for work in works])
         for work in works:
-            if any(s.required and work.batch not in files[s.name] for s in self.pipeline.sources):
-                yield self._again(bench, taken[work.batch])  # it was asked for by force
-                continue
             there = [source for source in self.pipeline.sources if work.batch in files[source.name]]
+            kept = taken.get(work.batch)
+            if kept is not None and kept.inputs == work.inputs and len(there) < len(self.pipeline.sources):
+                yield self._again(bench, kept)  # it was asked for by force
+                continue
             yield snapshot(bench, work, {source.name: files[source.name][work.batch] for source in there}, there)
 
     def _again(self, bench: Bench, taken: Manifest) -> Outcome:

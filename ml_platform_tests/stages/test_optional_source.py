@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -14,7 +15,7 @@ from ml_platform.pipeline import Pipeline, Source
 from ml_platform.settings import Settings
 from ml_platform.stages import stages_of
 from ml_platform.stages.opening import chain_of, landing_of
-from ml_platform.stages.run import Request, run_pipeline
+from ml_platform.stages.run import Request, plan_pipeline, run_pipeline
 from ml_platform_tests.conftest import land_samples
 
 if TYPE_CHECKING:
@@ -58,6 +59,13 @@ def test_a_batch_without_it_has_no_rows_of_it_until_it_lands(
     assert validated["lot-01"].manifest.facts["rows"]["orders"] == 0
     landing.put(optional, "orders", "lot-01", ordered.replace(b"7", b"9"), "csv")
     assert not run_pipeline(optional, settings, Request(select=STAGES)).problems
+    assert pieces(optional, settings) == {"lot-01": {9}, "lot-02": {7}}
+    (Path(settings.landing) / "tiny" / "orders" / "lot-01.csv").unlink()
+    planned = {plan.name: plan for plan in plan_pipeline(optional, settings, Request(select=STAGES))}
+    assert planned["raw_batch"].fresh == ["lot-01", "lot-02"], "the archive has what is gone"
+    assert pieces(optional, settings) == {"lot-01": {9}, "lot-02": {7}}
+    forced = run_pipeline(optional, settings, Request(select=["raw_batch"], force=True))
+    assert not forced.problems
     assert pieces(optional, settings) == {"lot-01": {9}, "lot-02": {7}}
 
 
