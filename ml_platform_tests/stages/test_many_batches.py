@@ -7,7 +7,7 @@ training set that freezes the list.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -97,8 +97,6 @@ class Place:
     """A home with trivial stages in front of the real training set."""
 
     def __init__(self, pipeline: Pipeline, settings: Settings, count: int) -> None:
-        from dataclasses import replace
-
         features = replace(pipeline.features, lookback=0)
         self.pipeline, self.settings = replace(pipeline, features=features), settings
         self.world = World({f"lot-{number:05d}": f"content {number}" for number in range(count)})
@@ -256,6 +254,20 @@ def test_a_withdrawn_batch_makes_the_training_set_stale_and_nothing_else(tiny: P
     assert list(map(str, place.plan()["training_set"].causes)) == [f"batch {other} is withdrawn anew"]
     place.run()
     assert "by Bo" in training_set(place).facts["left_out"][other], "it says who has taken it out now"
+
+
+def test_batches_that_look_back_on_a_withdrawn_one_no_longer_do(tiny: Pipeline, tmp_path: Path) -> None:
+    place = Place(tiny, fresh_settings(tmp_path / "home"), 4)
+    place.pipeline = replace(place.pipeline, features=replace(place.pipeline.features, lookback=1))
+    place.run()
+    withdraw(place.chain(), "lot-00001", by="Ada", reason="asked to")
+    assert to_do(place.plan()) == {"features": ["lot-00002"], "training_set": [""]}
+    place.run()
+    assert place.bodies() == [("features", "lot-00002")]
+    restore(place.chain(), "lot-00001", by="Ada", reason="another was meant")
+    place.run()
+    assert place.bodies() == []
+    assert to_do(place.plan()) == {}
 
 
 def test_what_cannot_be_withdrawn_is_said(tiny: Pipeline, tmp_path: Path) -> None:
