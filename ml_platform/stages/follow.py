@@ -74,6 +74,7 @@ def _follow(instance: dg.DagsterInstance, run_id: str, on_progress: Callable[[Pr
                     where=server.url,
                     got=f"run {run_id}: {run.status.value.lower()}",
                     fix="start it again (`ml-platform ui`): it takes up what was queued; or run without it: --no-queue",
+                    passing=True,
                 )
         if not found.has_more:
             time.sleep(POLL_SECONDS)

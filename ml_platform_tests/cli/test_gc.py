@@ -62,7 +62,7 @@ def test_what_was_asked_wrongly_is_said_and_nothing_goes(
 def test_a_registry_that_is_away_means_no(command: Command, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ML_PLATFORM_MLFLOW", "http://127.0.0.1:9")
     answer = command("gc")
-    assert answer.code == 2
+    assert answer.code == 1
     assert "ML_PLATFORM_MLFLOW" in answer.err
     assert len(store.artifacts("flights", "features")) == 1
 
