@@ -45,7 +45,7 @@ def _show(pipeline: PipelineDifference, revision: str, console: Console) -> None
     from rich.markup import escape
     from rich.table import Table
 
-    from ml_platform.cli.plan import CAUSES, limited
+    from ml_platform.cli.plan import CAUSES, limited, show_reasons
 
     if pipeline.change == "not compared":
         text = f"{pipeline.name}: not compared. Its package is not in this repository, nor in another with {revision}."
@@ -70,15 +70,7 @@ def _show(pipeline: PipelineDifference, revision: str, console: Console) -> None
         if stage.state == "may":
             why.append((stage.name, f"waits for {', '.join(stage.waits_for)}"))
     console.print(table)
-    console.print("\n[bold]Why[/bold]")
-    reasons = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    reasons.add_column(no_wrap=True)
-    reasons.add_column(overflow="fold")
-    before = ""
-    for name, line in why:
-        reasons.add_row("" if name == before else name, escape(line))
-        before = name
-    console.print(reasons)
+    show_reasons(why, console)
     console.print(f"\n{_cost(pipeline)}")
 
 

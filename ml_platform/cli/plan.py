@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -73,15 +74,11 @@ def plan(
 
 
 def _plan(pipeline: Pipeline, settings: Settings, batches: list[str]) -> list[StagePlan]:
-    from ml_platform.cli.batches import selected
-    from ml_platform.stages import stages_of
-    from ml_platform.stages.opening import chain_of
-    from ml_platform.stages.plan import make_plan
+    from ml_platform.cli.batches import known_batches, selected
+    from ml_platform.stages.run import Request, plan_pipeline
 
-    chain = chain_of(stages_of(pipeline), settings)
-    wanted = selected(batches, pipeline, chain.batches)
-    chain.planning = True
-    return make_plan(chain, wanted)
+    wanted = selected(batches, pipeline, partial(known_batches, pipeline, settings))
+    return plan_pipeline(pipeline, settings, Request(batches=wanted))
 
 
 def as_record(plans: dict[str, list[StagePlan]]) -> dict[str, Any]:
@@ -114,7 +111,6 @@ def _unknown(found: Sequence[StagePlan]) -> list[str]:
 
 def show(name: str, found: list[StagePlan], console: Console) -> None:
     """Print a pipeline's plan: a table of counts, the reasons, and what it costs."""
-    from rich.markup import escape
     from rich.table import Table
 
     console.print(f"[bold]{name}[/bold]")
@@ -141,17 +137,25 @@ def show(name: str, found: list[StagePlan], console: Console) -> None:
     told: set[str] = set()
     reasons = [(stage.name, text) for stage in found for text in _why(stage, told)]
     if reasons:
-        console.print("\n[bold]Why[/bold]")
-        why = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        why.add_column(no_wrap=True)
-        why.add_column(overflow="fold")
-        before = ""
-        for stage_name, text in reasons:
-            why.add_row("" if stage_name == before else stage_name, escape(text))
-            before = stage_name
-        console.print(why)
+        show_reasons(reasons, console)
     costs = total_line([stage.cost for stage in found], [stage.at_most for stage in found], _unknown(found))
     console.print(f"\n{costs}" if any(stage.to_do for stage in found) else "\nNothing to do.")
+
+
+def show_reasons(reasons: Sequence[tuple[str, str]], console: Console) -> None:
+    """Print why stages run: (stage, text) pairs, the name only where it is another than above."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    console.print("\n[bold]Why[/bold]")
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    before = ""
+    for name, text in reasons:
+        table.add_row("" if name == before else name, escape(text))
+        before = name
+    console.print(table)
 
 
 def _takes(stage: StagePlan) -> str:

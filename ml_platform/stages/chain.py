@@ -168,8 +168,7 @@ class Chain:
         """An unpartitioned stage's published artifact: frozen and complete, even if something newer could be built."""
         if self._plans(name):
             return self._judge(name, UNPARTITIONED, self.statuses(name)[UNPARTITIONED])
-        print_ = self.published.fingerprint(name)
-        manifest = self.lookup(name, [print_]).get(print_) if print_ else None
+        manifest = self.published_artifact(name)
         withdrawn = self._withdrawn_from(manifest) if manifest is not None else []
         if manifest is not None and not withdrawn and self.waivers.admit(manifest):
             return manifest
@@ -182,6 +181,11 @@ class Chain:
         if manifest is not None:
             return f"{name} rests on a waiver that was revoked or has expired: materialize it anew first"
         return f"{name} has not been materialized: materialize it first"
+
+    def published_artifact(self, name: str) -> Manifest | None:
+        """What an unpartitioned stage has published last; None where that is nothing, or is damaged."""
+        print_ = self.published.fingerprint(name)
+        return self.lookup(name, [print_]).get(print_) if print_ else None
 
     def _judge(self, name: str, batch: str, status: Status) -> Manifest | str:
         where = f"{self.pipeline.name}/{name} of {batch}" if batch else f"{self.pipeline.name}/{name}"

@@ -69,8 +69,7 @@ def _facts(chain: Chain, name: str, stages: Sequence[StageSummary]) -> Mapping[s
     """Facts of a stage that the run left sound: what was published before says nothing of it."""
     if not any(stage.name == name and (stage.built or stage.cached or stage.fresh) for stage in stages):
         return {}
-    print_ = chain.published.fingerprint(name)
-    manifest = chain.lookup(name, [print_]).get(print_) if print_ else None
+    manifest = chain.published_artifact(name)
     return manifest.facts if manifest else {}
 
 

@@ -87,8 +87,8 @@ def run_pipeline(
     """
     started = time.monotonic()
     stages = _stages(pipeline, request)
-    if not request.force and (done := _all_done(chain_of(stages, settings), request)):
-        chain = chain_of(stages, settings)
+    chain = chain_of(stages, settings)
+    if not request.force and (done := _all_done(chain, request)):
         summary = summarize(chain, done, batches=request.batches, problems=_refused(chain, done))
         return _timed(summary, started)
     from ml_platform.dead_runs import mark_dead
