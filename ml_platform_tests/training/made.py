@@ -62,3 +62,12 @@ def job(paths: list[str], output: Path | str = "", **changes: Any) -> TrainingJo
     for name, value in changes.items():
         (recipe if name in Recipe.__dataclass_fields__ else fields)[name] = value
     return TrainingJob(recipe=recipe, **fields)  # type: ignore[arg-type]
+
+
+def train(job: TrainingJob, listener: Any = None) -> Path:
+    """Train in this process alone. Returns the model folder."""
+    from ml_platform.training import job as training
+
+    training.seed(job.recipe.seed)
+    training.run(job, training.Place(0, 1, "cpu", "none"), listener)
+    return Path(job.output)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from ml_platform.training import job as training
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.report import Reporter
 from ml_platform.training.result import CONTENT
 from ml_platform_tests.training import made
+from ml_platform_tests.training.made import train
 
 DROPOUT: dict[str, Any] = {
     "hyperparameters": {"hidden": [16, 8], "dropout": 0.3},
@@ -47,20 +47,9 @@ class Listener(Reporter):
                 raise BrokenOffError
 
 
-@pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return made.files(tmp_path_factory.mktemp("data"))
-
-
 def job(paths: list[str], out: Path, **changes: Any) -> TrainingJob:
     """A job with a checkpoint after nearly every step."""
     return made.job(paths, out, progress_seconds=0.0, checkpoint_seconds=1e-9, **{**DROPOUT, **changes})
-
-
-def train(job: TrainingJob, listener: Listener) -> Path:
-    training.seed(job.recipe.seed)
-    training.run(job, training.Place(0, 1, "cpu", "none"), listener)
-    return Path(job.output)
 
 
 def same(a: Path, b: Path) -> bool:

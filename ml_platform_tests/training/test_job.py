@@ -17,24 +17,13 @@ import torch
 
 from ml_platform.errors import FeatureError, TrainingError
 from ml_platform.training import job as training
-from ml_platform.training.config import TrainingJob
 from ml_platform.training.loop import learning_rate
 from ml_platform.training.result import CONTENT, FILES, read_result
 from ml_platform.training.scoring import Scorer
 from ml_platform_tests.training import made
+from ml_platform_tests.training.made import train
 
 TROUBLED = "ml_platform_tests.training.models:troubled"
-
-
-def train(job: TrainingJob) -> Path:
-    training.seed(job.recipe.seed)
-    training.run(job, training.Place(0, 1, "cpu", "none"), None)
-    return Path(job.output)
-
-
-@pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return made.files(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -10,24 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ml_platform.training import job as training
 from ml_platform.training.config import TrainingJob, Warm
 from ml_platform.training.result import CONTENT, read_result
 from ml_platform.training.scoring import Scorer
 from ml_platform_tests.training import made
+from ml_platform_tests.training.made import train
 
 ALONE: dict[str, Any] = {"processes": 1, "task": "multiclass", "label": "kind", "epochs": 2}
-
-
-def train(job: TrainingJob) -> Path:
-    training.seed(job.recipe.seed)
-    training.run(job, training.Place(0, 1, "cpu", "none"), None)
-    return Path(job.output)
-
-
-@pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return made.files(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
