@@ -18,10 +18,11 @@ TESTS ?= ml_platform_tests
 unexport PYTHONHOME SPARK_HOME
 # One thing after the other, also under `make -j`: Java is asked for before anything is downloaded.
 .NOTPARALLEL:
-.PHONY: help run ui test test-all lint format bench clean java browser python setup doctor
+.PHONY: help run reproduce ui test test-all lint format bench clean java browser python setup doctor
 
 help:
 	@echo 'make run        set up, land the flight data, train and register a model, say what came of it'
+	@echo 'make reproduce  build the registered champion once more from the bytes that landed, and compare'
 	@echo 'make ui         look at it in the browser'
 	@echo 'make test       set up, and run the tests; make test TESTS=ml_platform_tests/cli for some'
 	@echo 'make test-all   and the long ones'
@@ -33,6 +34,9 @@ help:
 run: java $(READY)
 	@$(PY) -m ml_platform.cli land '$(PIPELINE)'
 	@$(PY) -m ml_platform.cli run '$(PIPELINE)'
+
+reproduce: java $(READY)
+	@$(PY) -m ml_platform.cli models reproduce '$(PIPELINE)@champion'
 
 ui: java $(READY)
 	@$(PY) -m ml_platform.cli ui $(ARGS)

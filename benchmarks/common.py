@@ -10,8 +10,11 @@ import importlib.metadata
 import os
 import platform
 import shlex
+import shutil
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,6 +61,27 @@ def command() -> str:
     main = sys.modules["__main__"].__spec__
     program = ["-m", main.name.removesuffix(".__main__")] if main else [sys.argv[0]]
     return shlex.join(["python", *program, *sys.argv[1:]])
+
+
+def own_python(*packages: str) -> Path | None:
+    """A Python that has these packages, each "name==version", in an environment of its own under the temporary folder.
+
+    What others need must not get in the way of what the project needs. It is made once and kept. None, with a remark,
+    where it cannot be had.
+    """
+    name = "-".join(package.replace("==", "-").partition("[")[0] for package in packages)
+    place = Path(tempfile.gettempdir()) / f"ml_platform-{name}"
+    interpreter, ready = place / "bin" / "python", place / "ready"
+    if not ready.exists():
+        shutil.rmtree(place, ignore_errors=True)
+        try:
+            subprocess.run([sys.executable, "-m", "venv", place], check=True, capture_output=True)
+            subprocess.run([interpreter, "-m", "pip", "install", "-q", *packages], check=True, capture_output=True)
+        except subprocess.CalledProcessError as error:
+            print(f"{' '.join(packages)} cannot be installed here: {error.stderr.decode()[-300:]}")
+            return None
+        ready.touch()
+    return interpreter
 
 
 def seconds(body: Callable[[], object]) -> float:

@@ -6,8 +6,8 @@
    (by hand: the query, then pyarrow row group by row group, zstd), and pandera's own `validate` on the whole frame.
 2. Many small batches: milliseconds a file.
 3. Memory. A batch at least four times as large (in memory, as polars holds it) as what the gate is allowed, in a
-   process of its own, in row groups, in a single row group, and as CSV. Wanted: it passes, and the peak resident size
-   beyond that of the process with its libraries loaded stays within what was allowed.
+   process of its own, with its profile, in row groups, in a single row group, and as CSV. Wanted: it passes, and the
+   peak resident size beyond that of the process with its libraries loaded stays within what was allowed.
 
     python -m benchmarks.gate [--rows N] [--rounds N] [--memory MIB]
 """
@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 from pandera.polars import PolarsData
 
 from benchmarks import common
+from ml_platform.gates.profile import Profiler
 from ml_platform.gates.schema import check
 from ml_platform.pipeline import Source
 
@@ -225,7 +226,9 @@ def child(path: Path, allowed: int) -> None:
     reports = []
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         out = Path(folder) / "out.parquet"
-        seconds = common.seconds(lambda: reports.append(check(path, source, memory_mib=allowed, out=out)))
+        seconds = common.seconds(
+            lambda: reports.append(check(path, source, memory_mib=allowed, out=out, profiler=Profiler))
+        )
     assert reports[0].accepted, reports[0].reason
     print(json.dumps({"seconds": seconds, "start": start, "peak": _peak()}))
 
@@ -235,7 +238,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--memory", type=int, default=128, help="MiB allowed in part 3")
+    parser.add_argument("--memory", type=int, default=192, help="MiB allowed in part 3")
     parser.add_argument("--only", choices=["speed", "small", "memory"], help="one part alone")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

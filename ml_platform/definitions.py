@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
+from ml_platform.automation.abandoned import build_sweep_sensor
 from ml_platform.automation.alerts import build_alert_sensor
 from ml_platform.automation.wiring import build_schedules, build_sensors
 from ml_platform.discovery import pipelines
@@ -13,8 +14,14 @@ from ml_platform.pipeline import Pipeline
 from ml_platform.settings import Settings, settings
 from ml_platform.stages import stages_of
 from ml_platform.stages.assets import build_assets, build_chain_job
+from ml_platform.stages.decide_job import build_decide_job
 from ml_platform.stages.resources import build_resources
+from ml_platform.stages.stage import Stage
 from ml_platform.stages.waive_job import build_waive_job
+
+
+def _jobs(stages: Mapping[str, Stage]) -> tuple[dg.JobDefinition, ...]:
+    return build_chain_job(stages), build_waive_job(stages), build_decide_job(stages)
 
 
 def build_definitions(declared: Iterable[Pipeline], settings: Settings) -> dg.Definitions:
@@ -23,10 +30,11 @@ def build_definitions(declared: Iterable[Pipeline], settings: Settings) -> dg.De
     chains = [stages_of(pipeline) for pipeline in named.values()]
     return dg.Definitions(
         assets=[asset for stages in chains for asset in build_assets(stages)],
-        jobs=[job for stages in chains for job in (build_chain_job(stages), build_waive_job(stages))],
+        jobs=[job for stages in chains for job in _jobs(stages)],
         sensors=[
             *(sensor for stages in chains for sensor in build_sensors(stages, settings)),
             build_alert_sensor(named, settings),
+            *([build_sweep_sensor(settings)] if settings.launcher == "kubernetes" else []),
         ],
         schedules=[schedule for stages in chains for schedule in build_schedules(stages, settings)],
         resources=build_resources(settings),

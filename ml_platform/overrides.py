@@ -16,7 +16,7 @@ from ml_platform.errors import DeclarationError
 if TYPE_CHECKING:
     from ml_platform.pipeline import Pipeline
 
-SETTABLE = ("recipe", "features", "split", "leakage_limit")
+SETTABLE = ("recipe", "candidates", "choose", "features", "split", "leakage_limit", "scoring")
 """Fields of a pipeline of which values can be replaced. The others say what the pipeline is."""
 ALIASES = {"train": "recipe"}
 
@@ -26,7 +26,8 @@ def overridden(pipeline: Pipeline, texts: Sequence[str]) -> Pipeline:
 
     Args:
         pipeline: as declared.
-        texts: each "recipe.epochs=5": a path of field names (`train` stands for `recipe`), and JSON or plain text.
+        texts: each "recipe.epochs=5" or "candidates.wide.epochs=5": a path of names (`train` stands for `recipe`), and
+            JSON or plain text.
 
     Raises:
         DeclarationError: no such field, or a value that the declaration does not allow.
@@ -43,8 +44,24 @@ def overridden(pipeline: Pipeline, texts: Sequence[str]) -> Pipeline:
                 got=repr(text),
                 fix=f"write recipe.epochs=5; the first word is one of {', '.join(SETTABLE)}",
             )
+        _check_trained(pipeline, path, where)
         pipeline = _replaced(pipeline, path, _value(value.strip()), where)
     return pipeline
+
+
+def _check_trained(pipeline: Pipeline, path: Sequence[str], where: str) -> None:
+    """Refuse to set something of a recipe that the pipeline does not have.
+
+    Raises:
+        DeclarationError: it has candidates, or has none of that name.
+    """
+    known = [f"candidates.{name}" for name in pipeline.candidates] or ["recipe"]
+    if path[0] in ("recipe", "candidates") and not any(
+        path[: name.count(".") + 1] == name.split(".") for name in known
+    ):
+        raise DeclarationError(
+            "The pipeline trains nothing of that name.", where=where, got=".".join(path[:2]), fix=f"{known[0]}.epochs=5"
+        )
 
 
 def _value(text: str) -> Any:

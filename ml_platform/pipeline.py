@@ -13,25 +13,36 @@ from typing import Literal
 
 from ml_platform import declared
 from ml_platform.automation.declaration import Automation, NewData, Reconcile, Retrain
+from ml_platform.batch_scoring import BatchScoring
 from ml_platform.batches import DailyBatches, NamedBatches, Split
 from ml_platform.errors import DeclarationError
-from ml_platform.feeds import Complete, Format, Reference, Source
+from ml_platform.evaluation.declaration import ModelGate, Promotion, Threshold
+from ml_platform.feeds import Complete, Engine, Format, Reference, Source
+from ml_platform.gates.declaration import BatchGate, FeatureGate, Limits
 from ml_platform.naming import check_named, module_path, texts_of
-from ml_platform.recipe import Recipe, WarmStart
+from ml_platform.recipe import CANDIDATE, TRAINED_MODEL, Choose, Recipe, WarmStart, check_candidates
 from ml_platform.versions.imports import closure
 
 __all__ = [
     "BATCH_COLUMN",
     "METRICS",
+    "MORE_METRICS",
     "Automation",
+    "BatchGate",
+    "BatchScoring",
     "Complete",
     "DailyBatches",
+    "Engine",
+    "FeatureGate",
     "Features",
     "Format",
+    "Limits",
     "MetricGate",
+    "ModelGate",
     "NamedBatches",
     "NewData",
     "Pipeline",
+    "Promotion",
     "Recipe",
     "Reconcile",
     "Reference",
@@ -39,6 +50,7 @@ __all__ = [
     "Source",
     "Split",
     "Task",
+    "Threshold",
     "WarmStart",
 ]
 
@@ -128,7 +140,18 @@ METRICS: Mapping[Task, tuple[str, ...]] = {
 }
 """Metrics that evaluation computes, by task; the first one is shown first."""
 
-SHARES = frozenset({"roc_auc", "average_precision", "brier", "accuracy", "f1_macro", "roc_auc_ovr"})
+MORE_METRICS: Mapping[Task, tuple[str, ...]] = {
+    "binary": ("calibration_error", "precision", "recall", "f1"),
+    "multiclass": ("calibration_error",),
+    "regression": ("error_p50", "error_p90", "error_p99"),
+}
+"""What evaluation measures beside them, and gates may bound: precision, recall and F1 are those at the model's
+threshold (`ModelGate.threshold`), errors are absolute ones that so many percent of the rows do not exceed."""
+
+SHARES = frozenset(
+    {"roc_auc", "average_precision", "brier", "accuracy", "f1_macro", "roc_auc_ovr"}
+    | {"calibration_error", "precision", "recall", "f1"}
+)
 """Metrics that lie in 0 to 1."""
 
 
@@ -147,8 +170,16 @@ class Pipeline:
         label: the column to predict; rows where it is missing are not learned from.
         task: what kind of prediction it is.
         recipe: what to train.
+        candidates: several recipes by name, in place of `recipe`: each is trained, and one model goes on.
+        choose: of the candidates: "best" goes on with the one that is best on the holdout by `ModelGate.metric` (of
+            equals the first), "average" with a model whose answer is the mean of theirs.
         split: which batches train, which are held out.
+        batch_gate: how far a batch may be from the accepted batches before it.
+        feature_gate: what must hold of the features of all batches together.
         gates: bounds on the holdout's metrics.
+        model_gate: how else a model is looked at before it is registered.
+        promotion: who makes a registered model the champion, and how much better it must be.
+        scoring: score every batch with the champion, in a stage of its own, `predictions`; None makes no such stage.
         leakage_limit: how well one feature alone may separate the label, from 0.5 (it guesses) to 1 (perfectly).
         sample_data: "module:function" yielding `(feed name, batch name or None, pyarrow.Table)`, what
             `ml-platform land NAME` puts into the landing place.
@@ -167,10 +198,17 @@ class Pipeline:
     features: Features
     label: str
     task: Task
-    recipe: Recipe
     split: Split
+    recipe: Recipe | None = None
+    candidates: Mapping[str, Recipe] = field(default_factory=dict)
+    choose: Choose = "best"
     references: tuple[Reference, ...] = ()
+    batch_gate: BatchGate = field(default_factory=BatchGate)
+    feature_gate: FeatureGate = field(default_factory=FeatureGate)
     gates: tuple[MetricGate, ...] = ()
+    model_gate: ModelGate = field(default_factory=ModelGate)
+    promotion: Promotion = field(default_factory=Promotion)
+    scoring: BatchScoring | None = None
     owners: tuple[str, ...] = ()
     leakage_limit: float = 0.95
     sample_data: str | None = None
@@ -189,7 +227,7 @@ class Pipeline:
         feeds = [*(source.name for source in self.sources), *(reference.name for reference in self.references)]
         if twice := sorted({n for n in feeds if feeds.count(n) > 1}):
             raise DeclarationError("Two sources or references have one name.", where=where, got=", ".join(twice))
-        if reserved := sorted(set(feeds) & RESERVED_NAMES):
+        if reserved := sorted(set(feeds) & {*RESERVED_NAMES, *self.recipes}):
             raise DeclarationError("A name is reserved for the platform.", where=where, got=", ".join(reserved))
         if self.task not in METRICS:
             raise DeclarationError("Unknown task.", where=where, got=self.task, fix=f"one of {', '.join(METRICS)}")
@@ -198,7 +236,8 @@ class Pipeline:
         self._check_known_later(where)
         self._check_label(where)
         self._check_gates(where)
-        known = {*STAGE_NAMES, *(reference.name for reference in self.references)}
+        self._check_gated_columns(where)
+        known = set(self.stage_names)
         if unknown := sorted(set(self.automation.fresh_within) - known):
             raise DeclarationError(
                 "There is no such stage.",
@@ -219,7 +258,7 @@ class Pipeline:
             raise DeclarationError("The leakage limit lies in (0.5, 1].", where=where, got=repr(self.leakage_limit))
         declared.owners(where, self.owners)
         declared.tags(where, self.tags)
-        declared.versions(where, self.versions, {*STAGE_NAMES, *(reference.name for reference in self.references)})
+        declared.versions(where, self.versions, known)
         if self.sample_data is not None:
             check_named(f"{where}, sample_data", self.sample_data, "function")
 
@@ -228,9 +267,14 @@ class Pipeline:
             declared.text(where, name, getattr(self, name))
         declared.instance(where, "batches", self.batches, DailyBatches, NamedBatches)
         declared.instance(where, "features", self.features, Features)
-        declared.instance(where, "recipe", self.recipe, Recipe)
+        check_candidates(where, self.recipe, self.candidates, self.choose)
         declared.instance(where, "split", self.split, Split)
+        declared.instance(where, "batch_gate", self.batch_gate, BatchGate)
+        declared.instance(where, "feature_gate", self.feature_gate, FeatureGate)
+        declared.instance(where, "model_gate", self.model_gate, ModelGate)
+        declared.instance(where, "promotion", self.promotion, Promotion)
         declared.instance(where, "automation", self.automation, Automation)
+        declared.instance(where, "scoring", self.scoring, BatchScoring, type(None))
         kinds = {"sources": Source, "references": Reference, "gates": MetricGate, "owners": str}
         for name, kind in kinds.items():
             _set(self, **{name: declared.tuple_of(where, name, getattr(self, name), kind)})
@@ -239,17 +283,45 @@ class Pipeline:
         metrics = [gate.metric for gate in self.gates]
         for gate in self.gates:
             at = f"{where}, {gate}"
-            if gate.metric not in METRICS[self.task]:
+            known = (*METRICS[self.task], *MORE_METRICS[self.task])
+            if gate.metric not in known:
                 raise DeclarationError(
                     f"A {self.task} pipeline has no such metric.",
                     where=at,
                     got=gate.metric,
-                    fix=f"one of {', '.join(METRICS[self.task])}",
+                    fix=f"one of {', '.join(known)}",
                 )
             if metrics.count(gate.metric) > 1:
                 raise DeclarationError("Two gates bound one metric.", where=at, got=gate.metric, fix="keep one")
             if gate.metric in SHARES and not 0 <= gate.bound <= 1:
                 raise DeclarationError("The metric lies in 0 to 1, its bound does not.", where=at, got=gate.bound)
+
+    def _check_gated_columns(self, where: str) -> None:
+        """The metric and the columns that the gates of features and of the model name."""
+        gate, features = self.model_gate, self.features
+        if self.promotion.least_gain is not None and gate.champion == "off":
+            raise DeclarationError(
+                "A gain is asked for, and models are not compared.",
+                where=f"{where}, Promotion.least_gain",
+                got=self.promotion.least_gain,
+                fix='leave it out, or let ModelGate.champion be another than "off"',
+            )
+        self._known(f"{where}, ModelGate.metric", {gate.metric} - {""}, METRICS[self.task])
+        if self.task != "binary" and gate.threshold != Threshold():
+            raise DeclarationError(
+                "Only of two classes one is called by a threshold.",
+                where=f"{where}, ModelGate.threshold",
+                got=f"{gate.threshold}, for {self.task}",
+                fix="leave the threshold out",
+            )
+        self._known(f"{where}, ModelGate.slices", set(gate.slices or ()), (*features.categorical, *features.keys))
+        self._known(f"{where}, FeatureGate.may_be_constant", {*self.feature_gate.may_be_constant}, features.columns)
+
+    @staticmethod
+    def _known(where: str, names: set[str], known: tuple[str, ...]) -> None:
+        if unknown := sorted(names - {*known}):
+            fix = f"one of {', '.join(known)}"
+            raise DeclarationError("A gate names what is not there.", where=where, got=", ".join(unknown), fix=fix)
 
     def _check_known_later(self, where: str) -> None:
         for source in self.sources:
@@ -272,6 +344,25 @@ class Pipeline:
                 fix="return the label as a column of that name, or correct the pipeline's label",
             )
 
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """Its stages, those that not every pipeline has included."""
+        more = (PREDICTIONS,) if self.scoring is not None else ()
+        more = (*more, *(name for name in self.recipes if name != TRAINED_MODEL))
+        return (*STAGE_NAMES, *more, *(reference.name for reference in self.references))
+
+    @property
+    def recipes(self) -> Mapping[str, Recipe]:
+        """Everything that is trained, by the stage that trains it: `trained_model`, or `candidate_<name>` for each."""
+        if self.recipe is not None:
+            return {TRAINED_MODEL: self.recipe}
+        return {f"{CANDIDATE}{name}": recipe for name, recipe in self.candidates.items()}
+
+    @property
+    def main_metric(self) -> str:
+        """The metric by which models are compared."""
+        return self.model_gate.main(METRICS[self.task][0])
+
     def source(self, name: str) -> Source:
         """The source of that name. Raises KeyError."""
         return {source.name: source for source in self.sources}[name]
@@ -287,9 +378,12 @@ STAGE_NAMES = (
     "evaluation",
     "registered_model",
 )
-"""The stages of every pipeline. Each reference is one more."""
+"""The stages of every pipeline. Each reference is one more, and so is each candidate."""
 
-RESERVED_NAMES = frozenset({*STAGE_NAMES, "references", "batches"})
+PREDICTIONS = "predictions"
+"""The stage of a pipeline that declares `scoring`."""
+
+RESERVED_NAMES = frozenset({*STAGE_NAMES, PREDICTIONS, "references", "batches", "candidates"})
 
 
 def _set(declaration: object, **values: object) -> None:

@@ -1,14 +1,24 @@
-"""What a team writes of its model: a `Recipe`, and whether it goes on from the champion's weights."""
+"""What a team writes of its model: a `Recipe`, or several candidates; and whether it goes on from the champion."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from itertools import combinations
+from typing import Any, Literal
 
 from ml_platform import declared
 from ml_platform.errors import DeclarationError
 from ml_platform.naming import check_named
+
+Choose = Literal["best", "average"]
+"""Of several candidates: the best one goes on, or a model that averages what all of them say."""
+
+TRAINED_MODEL = "trained_model"
+AVERAGE = "average"
+"""What the average of all candidates is called among them."""
+CANDIDATE = "candidate_"
+"""What the name of a stage that trains a candidate begins with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +60,10 @@ class Recipe:
         seed: of every random number.
         restarts: how often a job that was ended from outside (preempted, killed for memory) is started again. It
             cannot change the bytes, so it is not part of the fingerprint.
-        checkpoint_seconds: how much training such a job may lose. No part of the fingerprint either.
+        checkpoint_seconds: how many seconds of training such a job may lose. Checkpoints are taken more often where
+            that pays (`training.checkpoint.interval`). No part of the fingerprint either.
+        timeout_seconds: how long the job may run, all its restarts together; the wait for machines or quota is not
+            counted. One that is not done then is ended with an error; None lets it run. No part of the fingerprint.
         warm_start: begin with the champion's weights where there is a champion; None always begins anew.
     """
 
@@ -68,7 +81,8 @@ class Recipe:
     memory_mib: int = 4096
     seed: int = 0
     restarts: int = 3
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: float = 300.0
+    timeout_seconds: float | None = None
     warm_start: WarmStart | None = None
 
     def __post_init__(self) -> None:
@@ -83,6 +97,9 @@ class Recipe:
             raise DeclarationError(
                 "The time between checkpoints is positive.", where="Recipe", got=repr(self.checkpoint_seconds)
             )
+        limit = self.timeout_seconds
+        if limit is not None and not (declared.is_finite(limit) and limit > 0):
+            raise DeclarationError("A time limit is positive.", where="Recipe.timeout_seconds", got=repr(limit))
         if self.warm_start is not None:
             if isinstance(self.warm_start, Mapping):  # as JSON has it
                 object.__setattr__(self, "warm_start", WarmStart(**self.warm_start))
@@ -108,5 +125,58 @@ class Recipe:
 
     def identity(self) -> dict[str, Any]:
         """Everything that counts for the bytes of a model that begins anew."""
-        apart = ("restarts", "checkpoint_seconds", "warm_start")
+        apart = ("restarts", "checkpoint_seconds", "timeout_seconds", "warm_start")
         return {name: value for name, value in asdict(self).items() if name not in apart}
+
+
+def trains(stage: str) -> bool:
+    """Whether a stage of that name trains, or may have: `trained_model`, or a candidate's."""
+    return stage == TRAINED_MODEL or stage.startswith(CANDIDATE)
+
+
+def check_candidates(where: str, recipe: Recipe | None, candidates: object, choose: object) -> None:
+    """A pipeline has one recipe, or two candidates and more that differ and begin anew.
+
+    Raises:
+        DeclarationError: anything else.
+    """
+    if not isinstance(candidates, Mapping):
+        raise DeclarationError("`candidates` must be a mapping of names to recipes.", where=where, got=repr(candidates))
+    if choose not in ("best", "average"):
+        raise DeclarationError(
+            "There is no such choice.", where=f"{where}, choose", got=repr(choose), fix="best, average"
+        )
+    if not candidates:
+        declared.instance(where, "recipe", recipe, Recipe)
+        return
+    if recipe is not None:
+        raise DeclarationError(
+            "A pipeline has one recipe or several candidates, not both.",
+            where=where,
+            got=f"recipe, and candidates {', '.join(map(str, candidates))}",
+            fix="make the recipe one of the candidates",
+        )
+    if len(candidates) < 2:
+        raise DeclarationError(
+            "One candidate leaves nothing to choose.", where=where, got=", ".join(candidates), fix="write recipe=..."
+        )
+    for name, each in candidates.items():
+        declared.identifier("Candidate", name)
+        if name == AVERAGE:
+            raise DeclarationError("A name is reserved for the platform.", where=f"{where}, candidates", got=name)
+        declared.instance(f"{where}, candidates", name, each, Recipe)
+        if each.warm_start is not None:
+            raise DeclarationError(
+                "A candidate cannot go on from the champion: that is another candidate's model, or an average of all.",
+                where=f"{where}, candidates, {name}",
+                got="warm_start",
+                fix="leave warm_start out; or declare one recipe",
+            )
+    for (one, first), (other, second) in combinations(candidates.items(), 2):
+        if first.identity() == second.identity():
+            raise DeclarationError(
+                "Two candidates are the same model.",
+                where=where,
+                got=f"{one}, {other}",
+                fix="let them differ in something that counts, if only in the seed",
+            )

@@ -103,7 +103,7 @@ def imports(folder: str) -> Iterator[tuple[Path, str]]:
         ("pipelines", {"dagster"}),
         ("training", {"dagster", "pyspark", "mlflow"}),
         ("evaluation", {"dagster", "pyspark", "mlflow"}),
-        ("gates", {"dagster", "pyspark", "torch", "mlflow"}),
+        ("gates", {"dagster", "torch", "mlflow"}),  # a batch can be judged on Spark
         ("store", {"dagster", "pyspark", "torch", "mlflow"}),
         ("versions", {"dagster", "pyspark", "torch", "mlflow"}),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ml_platform.errors import DeclarationError
@@ -38,3 +40,23 @@ def test_replaces_numbers_texts_lists_and_entries_of_mappings(tiny: Pipeline) ->
 def test_refuses_what_no_declaration_could_say(tiny: Pipeline, text: str, said: str) -> None:
     with pytest.raises(DeclarationError, match=said):
         overridden(tiny, [text])
+
+
+def test_one_candidate_is_changed_and_the_others_stay(tiny: Pipeline) -> None:
+    assert tiny.recipe is not None
+    both = {"one": tiny.recipe, "other": replace(tiny.recipe, seed=1)}
+    pipeline = replace(tiny, recipe=None, candidates=both)
+    found = overridden(pipeline, ["candidates.other.epochs=3", "candidates.other.hyperparameters.hidden=[4]"])
+    assert found.candidates["one"] == tiny.recipe
+    assert (found.candidates["other"].epochs, found.candidates["other"].hyperparameters["hidden"]) == (3, [4])
+    assert overridden(pipeline, ["choose=average"]).choose == "average"
+    for text, said in {
+        "recipe.epochs=3": "trains nothing of that name",
+        "train.epochs=3": "fix:   candidates.one.epochs=5",
+        "candidates.third.epochs=3": "trains nothing of that name",
+        "candidates.one=3": "`one` must be a Recipe",
+        "candidates.one.epochs=0": "epochs",
+        "choose=worst": "no such choice",
+    }.items():
+        with pytest.raises(DeclarationError, match=said):
+            overridden(pipeline, [text])

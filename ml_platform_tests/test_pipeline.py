@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 from ml_platform.errors import DeclarationError
-from ml_platform.pipeline import DailyBatches, Features, MetricGate, NamedBatches, Pipeline, Recipe, Source, Split
+from ml_platform.pipeline import (
+    DailyBatches,
+    Features,
+    MetricGate,
+    NamedBatches,
+    Pipeline,
+    Recipe,
+    Source,
+    Split,
+    WarmStart,
+)
 from ml_platform.pipelines.nyc_flights.pipeline import PIPELINE
 from ml_platform.stages import stages_of
 
@@ -121,6 +131,7 @@ def test_a_wrong_pipeline_is_refused(changes: dict[str, Any], says: str) -> None
         (lambda: Recipe(model=MODEL, seed=-1), "at least 0"),
         (lambda: Recipe(model=MODEL, seed="7"), "whole number"),
         (lambda: Recipe(model=MODEL, seed=2**32), "at most"),
+        (lambda: Recipe(model=MODEL, timeout_seconds=0), "time limit is positive"),
         (lambda: Recipe(model=MODEL, learning_rate=float("nan")), "must be positive"),
         (lambda: Recipe(model=MODEL, learning_rate=float("inf")), "finite"),
         (lambda: Recipe(model=MODEL, learning_rate="fast"), "must be positive"),
@@ -177,6 +188,52 @@ def test_a_wrong_pipeline_is_refused(changes: dict[str, Any], says: str) -> None
 def test_a_wrong_part_is_refused(make: Any, says: str) -> None:
     with pytest.raises(DeclarationError, match=says):
         make()
+
+
+SMALL = Recipe(model=MODEL)
+WIDE = Recipe(model=MODEL, hyperparameters={"hidden": [256]})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"recipe": None}, "`recipe` must be a Recipe"),
+        ({"candidates": {"small": SMALL, "wide": WIDE}}, "one recipe or several candidates"),
+        ({"recipe": None, "candidates": {"small": SMALL}}, "nothing to choose"),
+        ({"recipe": None, "candidates": (SMALL, WIDE)}, "mapping of names to recipes"),
+        ({"recipe": None, "candidates": {"small": SMALL, "wide": 256}}, "`wide` must be a Recipe"),
+        ({"recipe": None, "candidates": {"small": SMALL, "Wide": WIDE}}, "lower-case"),
+        ({"recipe": None, "candidates": {"small": SMALL, "average": WIDE}}, "reserved"),
+        ({"recipe": None, "candidates": {"small": SMALL, "same": replace(SMALL, restarts=9)}}, "are the same model"),
+        (
+            {"recipe": None, "candidates": {"small": SMALL, "warm": replace(WIDE, warm_start=WarmStart())}},
+            "cannot go on from the champion",
+        ),
+        ({"recipe": None, "candidates": {"small": SMALL, "wide": WIDE}, "choose": "worst"}, "no such choice"),
+        (
+            {
+                "recipe": None,
+                "candidates": {"small": SMALL, "wide": WIDE},
+                "references": (replace(PIPELINE.references[0], name="candidate_wide"),),
+            },
+            "reserved",
+        ),
+    ],
+)
+def test_wrong_candidates_are_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(DeclarationError, match=says):
+        replace(PIPELINE, **changes)
+
+
+def test_candidates_are_stages_by_name() -> None:
+    pipeline = replace(
+        PIPELINE, recipe=None, candidates={"small": SMALL, "wide": WIDE}, versions={"candidate_wide": "2"}
+    )
+    assert pipeline.recipes == {"candidate_small": SMALL, "candidate_wide": WIDE}
+    stages = stages_of(pipeline)
+    assert list(stages)[-5:] == ["candidate_small", "candidate_wide", "trained_model", "evaluation", "registered_model"]
+    assert stages["candidate_wide"].version.pin == "2"
+    assert PIPELINE.recipes == {"trained_model": PIPELINE.recipe}
 
 
 def test_a_label_may_be_named_in_a_module_that_the_function_reaches() -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import common
 from benchmarks.incremental import made, processes
 from benchmarks.run import family
 
@@ -72,20 +70,7 @@ class Workplace:
     @functools.cached_property
     def flytekit(self) -> Path | None:
         """A Python that has flytekit, in an environment of its own; None, with a remark, where it cannot be had."""
-        place = Path(tempfile.gettempdir()) / f"ml_platform-flytekit-{FLYTEKIT}"
-        interpreter = place / "bin" / "python"
-        ready = place / "ready"
-        if not ready.exists():
-            shutil.rmtree(place, ignore_errors=True)
-            try:
-                subprocess.run([sys.executable, "-m", "venv", place], check=True, capture_output=True)
-                install = [interpreter, "-m", "pip", "install", "-q", f"flytekit=={FLYTEKIT}"]
-                subprocess.run(install, check=True, capture_output=True)
-            except subprocess.CalledProcessError as error:
-                print(f"flytekit {FLYTEKIT} cannot be installed here: {error.stderr.decode()[-300:]}")
-                return None
-            ready.touch()
-        return interpreter
+        return common.own_python(f"flytekit=={FLYTEKIT}")
 
     def dagster_home(self) -> tuple[Path, dict[str, str]]:
         """A folder for a script of plain Dagster, its instance's databases made; and its environment."""

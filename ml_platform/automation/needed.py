@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_platform.errors import PlatformError, SetupError
+from ml_platform.recipe import trains
 from ml_platform.store.garbage import Garbage, Needed
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def needed(settings: Settings, store: Store, manifests: Collection[Manifest]) ->
         with prepare_instance(settings) as instance:
             mark_dead(instance)
             names = _published(settings, instance, manifests)
-            runs = dict(_running(instance))
+            runs = dict(running(instance))
     except PlatformError:
         raise
     except Exception as error:
@@ -47,7 +48,7 @@ def needed(settings: Settings, store: Store, manifests: Collection[Manifest]) ->
             got=f"{type(error).__name__}: {error}",
             fix="make Dagster's database readable, or correct ML_PLATFORM_DAGSTER_HOME",
         ) from error
-    names |= _registered(settings, manifests) | _current(settings)
+    names |= _registered(settings, store, manifests) | _current(settings)
     busy = dict.fromkeys(store.claims.pipelines(), "something of it is being built") | runs
     return Needed(names=names, blobs=set(read_by_jobs(settings)), busy=busy, archive=is_shared(settings))
 
@@ -74,16 +75,22 @@ def _published(settings: Settings, instance: DagsterInstance, manifests: Collect
     return names
 
 
-def _registered(settings: Settings, manifests: Collection[Manifest]) -> Names:
-    """Whatever a version's tags name: its trained model, training set and evaluation.
+def _registered(settings: Settings, store: Store, manifests: Collection[Manifest]) -> Names:
+    """Whatever a version's tags name: its trained model, training set and evaluation; and the evaluations that
+    decisions about it rest on.
 
     A model that was registered elsewhere, or in a registry that the settings no longer name, has an artifact that says
     so. That counts, unless this registry knows the model and has deleted the version.
     """
     from ml_platform.registry.inventory import inventory
+    from ml_platform.registry.trail import decisions_of
 
     held = inventory(settings.mlflow)
     names = {(model, value) for model, tags in held.versions for value in tags.values()}
+    for model in held.models & {manifest.pipeline for manifest in manifests}:
+        for decision in decisions_of(store, model, settings.mlflow):
+            if (model, decision.model) in names and decision.evidence.get("evaluation"):
+                names.add((model, decision.evidence["evaluation"]))
     for manifest in manifests:
         registered = manifest.stage == "registered_model" and manifest.verdict != "rejected"
         if registered and (is_shared(settings) or manifest.pipeline not in held.models):
@@ -107,7 +114,7 @@ def _current(settings: Settings) -> Names:
     return names
 
 
-def _running(instance: DagsterInstance) -> Iterator[tuple[str, str]]:
+def running(instance: DagsterInstance) -> Iterator[tuple[str, str]]:
     """The pipelines of runs that are queued or in progress, "" for a run that may be of any; with the run, in words."""
     import dagster as dg
 
@@ -146,7 +153,7 @@ def remove_finished_jobs(settings: Settings, manifests: Collection[Manifest], *,
     """Remove the folders of training jobs whose model is in the store, unless somebody has yet to take the result."""
     from ml_platform.launch.local import LocalLauncher
 
-    committed = {manifest.fingerprint for manifest in manifests if manifest.stage == "trained_model"}
+    committed = {manifest.fingerprint for manifest in manifests if trains(manifest.stage)}
     folder, sizes = jobs_folder(settings), []
     launcher = LocalLauncher(folder)
     for job in sorted(folder.iterdir()) if folder.is_dir() else ():

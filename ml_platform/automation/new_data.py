@@ -112,7 +112,7 @@ def _concerned(chain: Chain, ready: Iterable[str]) -> set[str]:
     back = chain.pipeline.features.lookback
     concerned = {name for batch in ready for name in names[place[batch] + 1 : place[batch] + 1 + back]}
     for stage in chain.stages.values():
-        if stage.partitioned and stage.upstream:
+        if stage.partitioned and stage.upstream and not stage.apart:
             statuses = chain.statuses(stage.name, taken)
             concerned |= {batch for batch, status in statuses.items() if status.state in (State.STALE, State.KNOWN)}
     return concerned

@@ -67,11 +67,15 @@ def ending_of(record: dg.RunRecord) -> Ending:
 
 
 def batch_part(stages: Mapping[str, Stage]) -> list[str]:
-    """The stages that bring batches up to date: the partitioned ones and what those read, in the order of the chain."""
-    part = {stage.name for stage in stages.values() if stage.partitioned}
+    """The stages that bring batches up to date: the partitioned ones and what those read, in the order of the chain.
+
+    One apart makes do with what stands: batches are scored by the champion, which is trained by the calendar.
+    """
+    apart = {stage.name for stage in stages.values() if stage.apart}
+    part = {stage.name for stage in stages.values() if stage.partitioned} - apart
     while more := {name for stage in part for name in stages[stage].upstream} - part:
         part |= more
-    return [name for name in stages if name in part]
+    return [name for name in stages if name in part | apart]
 
 
 def request(

@@ -30,10 +30,14 @@ def list_pipelines() -> None:
             tables = landing.files(pipeline, REFERENCES, reference.format)
             landed = "landed" if reference.name in tables else "not landed"
             table.add_row("reference", reference.name, reference.format, landed)
-        recipe = pipeline.recipe.model
-        table.add_row(
-            "learns", pipeline.label, pipeline.task, escape(f"{len(pipeline.features.columns)} features, {recipe}")
-        )
+        features = f"{len(pipeline.features.columns)} features"
+        learns = f"{features}, {pipeline.recipe.model}" if pipeline.recipe else features
+        table.add_row("learns", pipeline.label, pipeline.task, escape(learns))
+        for name, recipe in pipeline.candidates.items():
+            table.add_row("candidate", name, pipeline.choose, escape(recipe.model))
+        if (scoring := pipeline.scoring) is not None:
+            when = "again with each champion" if scoring.rescore else "once"
+            table.add_row("scores", "every batch", when, "by the champion, in the stage predictions")
         console.print(table)
 
 

@@ -11,7 +11,28 @@ from typing import Annotated
 
 import typer
 
-from ml_platform.cli import doctor, explain, gc, land, listing, new, plan, run, ui, waive, withdraw
+from ml_platform.cli import (
+    canary,
+    check,
+    doctor,
+    explain,
+    gates,
+    gc,
+    impact,
+    land,
+    lineage,
+    listing,
+    models,
+    new,
+    plan,
+    reproduce,
+    run,
+    show_model,
+    sweep,
+    ui,
+    waive,
+    withdraw,
+)
 from ml_platform.errors import PlatformError, RegistryError, StoreError
 
 ABOUT = """Train models from data that lands in batches, and never do the same work twice.
@@ -53,15 +74,24 @@ app = typer.Typer(
 DATA, LOOK, MACHINE = "Data and models", "Look at it", "This machine"
 app.command("run", rich_help_panel=DATA, epilog=run.EXAMPLES)(run.run)
 app.command("land", rich_help_panel=DATA, epilog=land.EXAMPLES)(land.land)
+app.command("check", rich_help_panel=DATA, epilog=check.EXAMPLES)(check.check)
+app.command("canary", rich_help_panel=DATA, epilog=canary.EXAMPLES)(canary.canary)
 app.command("new", rich_help_panel=DATA, epilog=new.EXAMPLES)(new.new)
 app.command("waive", rich_help_panel=DATA, epilog=waive.WAIVE_EXAMPLES)(waive.waive)
 app.command("withdraw", rich_help_panel=DATA, epilog=withdraw.EXAMPLES)(withdraw.withdraw)
 app.command("plan", rich_help_panel=LOOK, epilog=plan.EXAMPLES)(plan.plan)
+app.command("gates", rich_help_panel=LOOK, epilog=gates.EXAMPLES)(gates.gates)
 app.command("explain", rich_help_panel=LOOK, epilog=explain.EXAMPLES)(explain.explain)
+app.command("impact", rich_help_panel=LOOK, epilog=impact.EXAMPLES)(impact.impact)
+app.command("lineage", rich_help_panel=LOOK, epilog=lineage.EXAMPLES)(lineage.lineage)
 app.command("ui", rich_help_panel=LOOK, epilog=ui.EXAMPLES)(ui.ui)
 app.command("waivers", rich_help_panel=LOOK, epilog=waive.WAIVERS_EXAMPLES)(waive.waivers)
+models.app.command("show", epilog=show_model.EXAMPLES)(show_model.show)
+models.app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
+app.add_typer(models.app, rich_help_panel=DATA)
 app.command("list", rich_help_panel=LOOK)(listing.list_pipelines)
 app.command("gc", rich_help_panel=MACHINE, epilog=gc.EXAMPLES)(gc.gc)
+app.command("sweep", rich_help_panel=MACHINE, epilog=sweep.EXAMPLES)(sweep.sweep)
 app.command("doctor", rich_help_panel=MACHINE)(doctor.doctor)
 
 

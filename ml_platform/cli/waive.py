@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import RenderableType
+
     from ml_platform.pipeline import Pipeline
     from ml_platform.settings import Settings
     from ml_platform.stages.chain import Chain
@@ -64,9 +68,6 @@ def waivers(
     ] = None,
 ) -> None:
     """Show what was waived and withdrawn: by whom, when, why, until when, and whether it still holds."""
-    from rich.markup import escape
-    from rich.table import Table
-
     from ml_platform.cli import common
     from ml_platform.discovery import pipeline_named, pipelines
     from ml_platform.gates.waivers import shown_time
@@ -74,24 +75,45 @@ def waivers(
 
     settings = common.load_settings()
     chosen = [pipeline_named(settings, name) for name in names] if names else list(pipelines(settings).values())
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("Pipeline", "", "batch", "stage", "state", "by", "when", "until", "why", "the gate had said"):
-        table.add_column(column, overflow="fold")
+    blocks: list[RenderableType] = []
     for pipeline in chosen:
         chain = _chain(pipeline, settings)
         for entry in chain.waivers.entries():
             waiver = entry.decision
-            until = shown_time(waiver.expires) if waiver.expires else "-"
-            cells = [pipeline.name, "waived", waiver.batch or "-", waiver.stage, waiving.state(chain, entry), waiver.by]
-            cells += [shown_time(waiver.when), until, waiver.reason, waiver.said]
-            table.add_row(*map(escape, cells))
+            until = f"until {shown_time(waiver.expires)}" if waiver.expires else "for good"
+            blocks += _block(
+                f"{pipeline.name}/{waiver.stage} {waiver.batch}".rstrip(),
+                f"waived, {waiving.state(chain, entry)}",
+                {
+                    "by": f"{waiver.by}, {shown_time(waiver.when)}, {until}",
+                    "why": waiver.reason,
+                    "the gate had said": waiver.said,
+                },
+            )
         for each in chain.withdrawals.entries():
             gone = each.decision
-            cells = [pipeline.name, "withdrawn", gone.batch, "-", withdrawing.state(each), gone.by]
-            cells += [shown_time(gone.when) if gone.when else "?", "-", gone.reason, "-"]
-            table.add_row(*map(escape, cells))
+            when = shown_time(gone.when) if gone.when else "nobody knows when"
+            blocks += _block(
+                f"{pipeline.name} {gone.batch}",
+                f"withdrawn, {withdrawing.state(each)}",
+                {"by": f"{gone.by}, {when}", "why": gone.reason},
+            )
     console = common.output()
-    console.print(table if table.row_count else "Nothing was ever waived or withdrawn.")
+    for block in blocks or ["Nothing was ever waived or withdrawn."]:
+        console.print(block)
+
+
+def _block(what: str, state: str, lines: Mapping[str, str]) -> list[RenderableType]:
+    """One decision: what it is of and how it stands, then a line or more for each thing that is told."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
+    for name, text in lines.items():
+        table.add_row(f"  {name}", Text(text))
+    return [Text.assemble((what, "bold"), f"  {state}"), table]
 
 
 def _chain(pipeline: Pipeline, settings: Settings) -> Chain:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def read_labelled(pipeline: Pipeline, files: Sequence[Path], *, where: str) -> pl.DataFrame:
+def read_labelled(
+    pipeline: Pipeline, files: Sequence[Path], *, where: str, columns: Sequence[str] | None = None
+) -> pl.DataFrame:
     """Read features and label of all files, in file order, without rows whose label is missing.
 
     NaN counts as missing, as it does in training.
@@ -22,19 +24,20 @@ def read_labelled(pipeline: Pipeline, files: Sequence[Path], *, where: str) -> p
         pipeline: whose features and label.
         files: Parquet, one schema.
         where: what the rows are for, named by an error.
+        columns: which features; all of them, when None.
 
     Returns:
-        Columns: every feature, then the label.
+        Columns: the features, then the label.
 
     Raises:
         RefusedError: no file, or no row with a label.
     """
     import polars as pl
 
-    columns = [*pipeline.features.columns, pipeline.label]
+    wanted_columns = [*(pipeline.features.columns if columns is None else columns), pipeline.label]
     if not files:
         raise RefusedError("There are no feature files.", where=where, fix="land batches that the split names")
-    frame = pl.concat([pl.read_parquet(file, columns=columns) for file in files], how="vertical_relaxed")
+    frame = pl.concat([pl.read_parquet(file, columns=wanted_columns) for file in files], how="vertical_relaxed")
     label = pl.col(pipeline.label)
     wanted = label.is_not_null()
     if frame.schema[pipeline.label].is_float():

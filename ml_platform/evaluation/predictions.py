@@ -32,6 +32,7 @@ class Predictions:
         classes: binary: (negative, positive); multiclass: by column of `scores`; None for a regression.
         batches: rows by batch.
         unlabelled: rows that were left out.
+        kept: columns that were asked for, by name, in the order of the rows.
     """
 
     target: npt.NDArray[Any]
@@ -39,10 +40,16 @@ class Predictions:
     classes: tuple[Any, ...] | None
     batches: dict[str, int]
     unlabelled: int
+    kept: dict[str, pa.ChunkedArray]
 
 
 def score(
-    pipeline: Pipeline, scorer: Scorer, holdout: Mapping[str, Sequence[Path]], *, out: Path | None = None
+    pipeline: Pipeline,
+    scorer: Scorer,
+    holdout: Mapping[str, Sequence[Path]],
+    *,
+    out: Path | None = None,
+    keep: Sequence[str] = (),
 ) -> Predictions:
     """Score every labelled row of the holdout.
 
@@ -51,6 +58,7 @@ def score(
         scorer: the trained model.
         holdout: feature Parquet files by batch, in the order in which rows are wanted.
         out: Parquet to write: `batch`, the keys, the label, and `score` (or `score_<class>` for each class).
+        keep: features and keys whose values are wanted beside the scores.
 
     Raises:
         RefusedError: no row has a label.
@@ -59,11 +67,13 @@ def score(
     import contextlib
 
     import numpy as np
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     targets: list[npt.NDArray[Any]] = []
     scores: list[npt.NDArray[np.float64]] = []
     batches: dict[str, int] = {}
+    kept: list[pa.Table] = []
     unlabelled = 0
     with contextlib.ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
@@ -74,6 +84,7 @@ def score(
             if not table.num_rows:
                 continue
             scores.append(scorer.score(table))
+            kept.append(table.select(list(keep)))
             targets.append(table.column(pipeline.label).to_numpy())
             if out is not None:
                 answer = _answer(pipeline, scorer, batch, table, scores[-1])
@@ -87,12 +98,14 @@ def score(
             got=f"{unlabelled} rows without {pipeline.label!r}",
             fix="let the split's holdout name batches whose labels are known",
         )
+    columns = pa.concat_tables(kept)
     return Predictions(
         target=np.concatenate(targets),
         scores=np.concatenate(scores),
         classes=scorer.classes or None,
         batches=batches,
         unlabelled=unlabelled,
+        kept={name: columns.column(name) for name in keep},
     )
 
 

@@ -7,7 +7,9 @@ window, a function that collects) is a `WholeCheck` and sees the whole batch.
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from pandera.backends.polars import builtin_checks
 from pandera.backends.polars.checks import PolarsCheckBackend
 from pandera.constants import CHECK_OUTPUT_KEY
 from pandera.errors import SchemaErrorReason
+
+from ml_platform.gates.names import literal
 
 assert builtin_checks is not None  # importing it registers what in_range and the like do with polars
 
@@ -48,7 +52,7 @@ class WholeCheck:
 
         Raises whatever the team's function raises.
         """
-        out = _backend(self.pandera).apply(PolarsData(frame, self.column or "*"))
+        out = _backend(self.pandera).apply(PolarsData(frame, _key(self.column)))
         if isinstance(out, bool):
             return out
         if not isinstance(out, pl.LazyFrame):
@@ -117,13 +121,15 @@ def _expression(check: Any, column: str, empty: pl.LazyFrame) -> pl.Expr | None:
     """What the check says of each row by itself; None where it does not look at each row by itself."""
     backend = _backend(check)
     if check.element_wise:
-        many = pl.col(column or "*").map_elements(backend.check_fn, return_dtype=pl.Boolean)
+        many = pl.col(_key(column)).map_elements(backend.check_fn, return_dtype=pl.Boolean)
         return many if column else _all_of([many])
+    if (few := _few_texts(check, column, empty)) is not None:
+        return few
     recorder = _Recorder.of(empty)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            out = backend.check_fn(PolarsData(recorder, column or "*"))
+            out = backend.check_fn(PolarsData(recorder, _key(column)))
             if recorder._other or len(recorder._recorded) != 1 or out is not recorder._recorded[0][2]:
                 return None
             exprs, named, _ = recorder._recorded[0]
@@ -136,6 +142,27 @@ def _expression(check: Any, column: str, empty: pl.LazyFrame) -> pl.Expr | None:
     except Exception:
         # The function failed on a frame without rows. Whether it fails on the batch is found out there, and said.
         return None
+
+
+_FEW = 16
+"""Texts up to which comparing with each of them is faster than looking them up, by three times at five."""
+
+
+def _few_texts(check: Any, column: str, empty: pl.LazyFrame) -> pl.Expr | None:
+    """Pandera's `isin` of a few texts as comparisons, which say the same; None where it is anything else."""
+    allowed = check.statistics.get("allowed_values") if built_in(check) and check.name == "isin" else None
+    if not allowed or len(allowed) > _FEW or not all(isinstance(value, str) for value in allowed):
+        return None
+    if empty.collect_schema().get(column) != pl.String():
+        return None
+    value = pl.col(_key(column))
+    any_of: pl.Expr = functools.reduce(operator.or_, (value == each for each in allowed))
+    return any_of
+
+
+def _key(column: str) -> str:
+    """What a check is told of its column; "" is the whole table."""
+    return literal(column) if column else "*"
 
 
 def _backend(check: Any) -> PolarsCheckBackend:

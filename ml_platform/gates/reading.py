@@ -7,17 +7,24 @@ stopping the reader; `parse_text` turns text into the declared types.
 
 from __future__ import annotations
 
+import bisect
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from ml_platform.gates.names import literal
+from ml_platform.gates.quotes import lost_quote
 from ml_platform.gates.report import MAX_CASES, json_safe
 
 _PROBE_ROWS = 4096
@@ -25,6 +32,8 @@ _MAX_CHUNK_ROWS = 1 << 19
 _MIN_CHUNK_ROWS = 256
 _CSV_BLOCK = 1 << 19
 _READ_BUFFER = 1 << 16
+_DIGITS = 38
+"""Of a decimal number of 128 bits."""
 
 Failures = (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError, ValueError)
 """What polars and pyarrow raise on bytes that are not what they should be."""
@@ -52,15 +61,30 @@ class Unreadable(Exception):
         self.code, self.message, self.cases, self.failures, self.family = code, message, cases, failures, family
 
 
+@dataclass(frozen=True)
+class Ragged:
+    """A row of a CSV file that has more or fewer fields than the header: its number, its text, and what is wrong."""
+
+    row: int
+    text: str
+    fields: str
+
+
 class ParquetChunks:
     """A Parquet file: its columns (polars types), its row count, and its rows in order, `chunk_bytes` or fewer at once.
 
+    Args:
+        path: the file.
+        chunk_bytes: how much of it to have in memory at once, as far as its row groups let.
+        groups: give only the rows of these row groups, from the first up to the last but one. None: all.
+
     Raises:
-        Unreadable: it is no complete Parquet file; or, while iterating, a page is damaged.
+        Unreadable: it is no complete Parquet file, or has a type that cannot be read; or, while iterating, a page is
+            damaged.
     """
 
-    def __init__(self, path: Path, chunk_bytes: int) -> None:
-        self._path, self._chunk_bytes = path, chunk_bytes
+    def __init__(self, path: Path, chunk_bytes: int, groups: tuple[int, int] | None = None) -> None:
+        self.path, self._chunk_bytes = path, chunk_bytes
         _refuse_empty(path)
         try:
             metadata = pq.read_metadata(path)
@@ -69,14 +93,27 @@ class ParquetChunks:
             self._scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
             self.columns: dict[str, pl.DataType] = dict(self._scan.collect_schema())
         except Failures as error:
+            _refuse_types(_unreadable_types(path))
             raise Unreadable(
                 "not_parquet", f"the file is not a complete Parquet file ({_first_line(error)})"
             ) from error
+        _refuse_types({name: str(type_) for name, type_ in self.columns.items() if _too_wide(type_)})
         self.rows: int = metadata.num_rows
-        self._groups = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+        self.groups = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+        self._first, self._end = groups or (0, len(self.groups))
+        self.start = sum(self.groups[: self._first])
+        self.ragged, self.keep_all = 0, False
+
+    def place(self, row: int) -> int:
+        """Where a row stands in the file."""
+        return row
+
+    def take_ragged(self) -> list[Ragged]:
+        """None: every row of a Parquet file has all columns."""
+        return []
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
-        start = 0
+        start = self.start
         try:
             for frame in self._frames():
                 start += frame.height
@@ -85,16 +122,18 @@ class ParquetChunks:
             raise Unreadable("damaged", f"the file is damaged after row {start:,} ({_first_line(error)})") from error
 
     def _frames(self) -> Iterator[pl.DataFrame]:
-        if self.rows <= _PROBE_ROWS:
-            if self.rows:
-                yield self._scan.collect()
+        wanted = sum(self.groups[self._first : self._end])
+        if wanted <= _PROBE_ROWS:
+            if wanted:
+                yield (self._scan if wanted == self.rows else self._scan.slice(self.start, wanted)).collect()
             return
         # polars would take the whole first row group into memory for its first rows.
-        row_bytes = _row_bytes(next(self._streamed(0, _PROBE_ROWS)))
-        group, start = 0, 0
-        while group < len(self._groups):
+        probed = next(group for group in range(self._first, self._end) if self.groups[group])
+        row_bytes = _row_bytes(next(self._streamed(probed, _PROBE_ROWS)))
+        group, start = self._first, self.start
+        while group < self._end:
             most = min(_MAX_CHUNK_ROWS, max(_MIN_CHUNK_ROWS, int(self._chunk_bytes / row_bytes)))
-            rows = self._groups[group]
+            rows = self.groups[group]
             if rows > most:
                 # polars decodes a row group from its beginning for every slice of it; pyarrow goes on where it was.
                 for frame in self._streamed(group, most):
@@ -103,8 +142,8 @@ class ParquetChunks:
                 group, start = group + 1, start + rows
                 continue
             first, rows = start, 0
-            while group < len(self._groups) and rows + self._groups[group] <= most:
-                rows, group = rows + self._groups[group], group + 1
+            while group < self._end and rows + self.groups[group] <= most:
+                rows, group = rows + self.groups[group], group + 1
             if rows:
                 start += rows
                 frame = self._scan.slice(first, rows).collect()
@@ -113,7 +152,7 @@ class ParquetChunks:
 
     def _streamed(self, group: int, rows: int) -> Iterator[pl.DataFrame]:
         """One row group, so many rows at once."""
-        with pq.ParquetFile(self._path, pre_buffer=False, buffer_size=_READ_BUFFER) as file:
+        with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=_READ_BUFFER) as file:
             for batch in file.iter_batches(rows, row_groups=[group], use_threads=False):
                 yield _frame([batch]).cast(self.columns)  # type: ignore[arg-type]
 
@@ -121,8 +160,11 @@ class ParquetChunks:
 class CsvChunks:
     """A CSV file with a header, UTF-8, comma-separated: columns of text, an empty unquoted field is null.
 
+    Rows with too few or too many fields are not among those it gives; `ragged` counts those met so far, `take_ragged`
+    hands out their text.
+
     Raises:
-        Unreadable: no header, not UTF-8; or, while iterating, rows with too few or too many fields.
+        Unreadable: no header, not UTF-8, a quote that is never closed; or, while iterating, it is damaged.
     """
 
     rows: int | None = None
@@ -132,19 +174,40 @@ class CsvChunks:
         _refuse_empty(path)
         names = _csv_header(path)
         _refuse_twice(names)
+        _refuse_lost_quote(path)
         self.columns: dict[str, pl.DataType] = {name: pl.String() for name in names}
+        self._places = array("q")
+        self._ragged: list[Ragged] = []
+        self.keep_all = False
+
+    @property
+    def ragged(self) -> int:
+        """How many rows were met that have not as many fields as the header."""
+        return len(self._places)
+
+    @property
+    def places(self) -> npt.NDArray[np.int64]:
+        """Where these rows stand in the file."""
+        return np.array(self._places, dtype=np.int64)
+
+    def place(self, row: int) -> int:
+        """Where a row of the chunks stands in the file, counted with the ragged ones before it."""
+        return place(self._places, row)
+
+    def take_ragged(self) -> list[Ragged]:
+        """The ragged rows met since this was last called; the first 20 of the file, or with `keep_all` all."""
+        taken, self._ragged = self._ragged, []
+        return taken
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
-        ragged: list[dict[str, Any]] = []
-        count = 0
+        self._places, self._ragged = array("q"), []
 
         def keep(row: Any) -> str:
-            nonlocal count
-            count += 1
-            if len(ragged) < MAX_CASES:
+            number = row.number - 2  # the header is row 1 to pyarrow, which counts while it uses one thread
+            if self.keep_all or len(self._places) < MAX_CASES:
                 fields = f"{row.actual_columns} fields instead of {row.expected_columns}"
-                place = None if row.number is None else row.number - 2  # the header is row 1 to pyarrow
-                ragged.append({"row": place, "column": "", "check": fields, "value": json_safe(row.text), "record": {}})
+                self._ragged.append(Ragged(number, row.text, fields))
+            self._places.append(number)
             return "skip"
 
         rows = 0
@@ -176,11 +239,12 @@ class CsvChunks:
             code = "not_utf8" if "UTF8" in str(error) or "UTF-8" in str(error) else "damaged"
             message = f"the CSV file cannot be read after row {rows:,} ({_first_line(error)})"
             raise Unreadable(code, message) from error
-        if count:
-            message = (
-                f"{count:,} rows have not as many fields as the header ({ragged[0]['check']}: {ragged[0]['value']!r})"
-            )
-            raise Unreadable("ragged_rows", message, tuple(ragged), count)
+
+
+def place(ragged: Sequence[int], row: int) -> int:
+    """Where a row stands in the file, given its number among the rows that are not ragged, and where those stand."""
+    # The i-th ragged row has `ragged[i] - i` others before it, which never falls.
+    return row + bisect.bisect_right(range(len(ragged)), row, key=lambda index: ragged[index] - index)
 
 
 def open_chunks(path: Path, format_: str, chunk_bytes: int) -> ParquetChunks | CsvChunks:
@@ -190,7 +254,7 @@ def open_chunks(path: Path, format_: str, chunk_bytes: int) -> ParquetChunks | C
 
 def parse_text(column: str, type_: pl.DataType) -> pl.Expr:
     """Text as `type_`; null where it is not written as one. Times are ISO 8601, and UTC where they name no offset."""
-    text = pl.col(column)
+    text = pl.col(literal(column))
     if isinstance(type_, pl.String):
         return text
     if isinstance(type_, pl.Boolean):
@@ -230,6 +294,49 @@ def _refuse_twice(names: list[str]) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         message = f"the file has two columns of one name: {', '.join(twice)}"
         raise Unreadable("duplicate_dataframe_column_labels", message, family="columns")
+
+
+def _refuse_lost_quote(path: Path) -> None:
+    if (lost := lost_quote(path)) is None:
+        return
+    ends = "before the file ends" if lost.ends is None else f"before another value's quote in line {lost.ends:,}"
+    message = f"a quote that opens in line {lost.line:,} is not closed {ends}: {json_safe(lost.text)!r}"
+    case = {"row": None, "column": "", "check": f"line {lost.line}", "value": json_safe(lost.text), "record": {}}
+    raise Unreadable("unclosed_quote", message, (case,))
+
+
+def _unreadable_types(path: Path) -> dict[str, str]:
+    """Columns of a Parquet file that stand in the way of reading it, with their types; none where all of it does."""
+    try:
+        return {name: str(type_) for name, type_ in pl.read_parquet_schema(path).items() if _too_wide(type_)}
+    except Failures:
+        pass  # polars can take no such column; pyarrow may tell which
+    try:
+        schema = pq.read_schema(path)
+    except Failures:
+        return {}
+    found = {}
+    for field in schema:
+        try:
+            pl.from_arrow(pa.schema([field]).empty_table())
+        except Failures:
+            found[field.name] = str(field.type)
+    return found
+
+
+def _too_wide(type_: pl.DataType) -> bool:
+    """Whether polars or pyarrow knows no such numbers: integers of 128 bits, decimals of more than 38 digits."""
+    if isinstance(type_, pl.Struct):
+        return any(_too_wide(field.dtype) for field in type_.fields)  # type: ignore[arg-type]
+    if isinstance(type_, pl.List | pl.Array):
+        return _too_wide(type_.inner)  # type: ignore[arg-type]
+    return isinstance(type_, pl.Int128 | pl.UInt128) or (isinstance(type_, pl.Decimal) and type_.precision > _DIGITS)
+
+
+def _refuse_types(types: Mapping[str, str]) -> None:
+    if types:
+        said = ", ".join(f"column {name} is of type {type_}" for name, type_ in types.items())
+        raise Unreadable("unreadable_type", f"{said}, which cannot be read")
 
 
 def _csv_header(path: Path) -> list[str]:

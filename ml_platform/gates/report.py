@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ml_platform.words import counted
+
 FAMILIES: Mapping[str, str] = {
     "readable": "The file can be read from its first byte to its last, in the declared format.",
     "columns": "The columns that the schema asks for are there, and none that it forbids.",
@@ -23,15 +25,22 @@ FAMILIES: Mapping[str, str] = {
     "rules": "Every row, and the batch as a whole, keeps the rules that span columns.",
     "rows": "There is at least one row.",
 }
-"""Families of rules and what each one holds, in the order in which they are looked at."""
+"""Families of rules and what each one holds of a file by itself, in the order in which they are looked at."""
 
-WAIVABLE = frozenset({"nulls", "values", "unique", "rules"})
+HISTORY_FAMILIES: Mapping[str, str] = {
+    "volume": "As many rows came as the accepted batches let expect, and they are not an earlier batch again.",
+    "freshness": "Every time stamp lies in the batch's own day, and the batch came in time.",
+    "drift": "Its columns are distributed as they were in the accepted batches before it.",
+}
+"""Families of rules that compare a batch with its name and with the accepted batches before it."""
+
+WAIVABLE = frozenset({"nulls", "values", "unique", "rules", *HISTORY_FAMILIES})
 """Families whose failing rows can be kept, because they are rows of the declared columns and types all the same."""
 
 MAX_CASES = 20
 """How many failing rows a family shows."""
 
-Status = Literal["passed", "failed", "not reached"]
+Status = Literal["passed", "warned", "failed", "not reached"]
 
 _LONGEST_TEXT = 200
 
@@ -60,8 +69,9 @@ class FamilyResult:
     """What came of one family of rules.
 
     Args:
-        name: a key of `FAMILIES`.
-        status: "not reached" when an earlier family failed so that there was nothing to look at.
+        name: a key of `FAMILIES` or `HISTORY_FAMILIES`.
+        status: "not reached" when an earlier family failed so that there was nothing to look at; "warned" when
+            something is told that does not count against the batch.
         failures: rows that break at least one rule of the family.
         checked: rows that were looked at.
         cases: up to 20 failing rows, each `{"row", "column", "check", "value", "record"}`; `row` counts from 0 in
@@ -80,8 +90,8 @@ class FamilyResult:
 
     @property
     def passed(self) -> bool:
-        """Whether the family was reached and nothing failed."""
-        return self.status == "passed"
+        """Whether the family was reached and nothing counts against the batch."""
+        return self.status in ("passed", "warned")
 
     @property
     def fraction(self) -> float:
@@ -104,8 +114,10 @@ class GateReport:
         batch: the batch, "" where it is not known.
         rows: rows in the file; those seen until it broke off where it could not be read to its end.
         columns: (name, type) as the canonical file has them; as the file has them when it is rejected.
-        families: one result for each of `FAMILIES`, in that order.
+        families: one result for each of `FAMILIES`, in that order, and for each of `HISTORY_FAMILIES` where a batch
+            was compared.
         reason: one readable paragraph.
+        quarantined: rows that were set aside; the other `rows - quarantined` are valid.
     """
 
     accepted: bool
@@ -115,6 +127,7 @@ class GateReport:
     columns: tuple[tuple[str, str], ...] = ()
     families: tuple[FamilyResult, ...] = field(default_factory=tuple)
     reason: str = ""
+    quarantined: int = 0
 
     def family(self, name: str) -> FamilyResult:
         """The result of the family of that name. Raises KeyError."""
@@ -129,6 +142,10 @@ class GateReport:
     def waivable(self) -> bool:
         """Whether a person may accept it though it is rejected: only rules about its values are broken."""
         return not self.accepted and all(family.passed or family.name in WAIVABLE for family in self.families)
+
+    def kept(self, *, waived: bool) -> bool:
+        """Whether its rows may be used: they are accepted, or a person has waived what can be waived."""
+        return self.accepted or (waived and self.waivable)
 
     def to_json(self) -> str:
         """The report as JSON text with sorted keys: equal reports give equal bytes."""
@@ -154,11 +171,15 @@ class GateReport:
         return cls(**{**data, "families": families, "columns": columns})
 
 
-def describe(subject: str, rows: int, families: Sequence[FamilyResult]) -> str:
+def describe(subject: str, rows: int, families: Sequence[FamilyResult], quarantined: int = 0) -> str:
     """One readable paragraph: "flights 2013-01-03: accepted, 914 rows." or what failed, first cases included."""
     failed = [family for family in families if family.status == "failed"]
+    if not failed and quarantined:
+        verb = "is" if quarantined == 1 else "are"
+        valid = counted(rows - quarantined, "row")
+        return f"{subject}: accepted, {valid}; {quarantined:,} of {rows:,} {verb} set aside."
     if not failed:
-        return f"{subject}: accepted, {rows:,} rows."
+        return f"{subject}: accepted, {counted(rows, 'row')}."
     return f"{subject}: " + " ".join(f"{family.name}: {family.message.rstrip('.')}." for family in failed)
 
 
@@ -177,7 +198,7 @@ def sentence(broken: Sequence[BrokenRule], cases: Sequence[Mapping[str, Any]], r
             text += f", first: row {first['row']:,} has {json.dumps(first['value'], ensure_ascii=False)}"
         parts.append(text)
     if len(broken) > 5:
-        parts.append(f"and {len(broken) - 5} more rules")
+        parts.append(f"and {counted(len(broken) - 5, 'more rule')}")
     return "; ".join(parts)
 
 

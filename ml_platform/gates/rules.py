@@ -22,6 +22,7 @@ from pandera.errors import SchemaErrorReason, SchemaErrors
 
 from ml_platform.errors import DeclarationError
 from ml_platform.gates.expressions import Rule, WholeCheck, built_in, sort_in
+from ml_platform.gates.names import literal
 from ml_platform.gates.report import BrokenRule
 from ml_platform.naming import load_named
 
@@ -106,6 +107,8 @@ def _static(name: str, columns: tuple[tuple[str, pl.DataType], ...]) -> Plan:
     """The part of a plan that needs no call of a team's function."""
     schema = load_schema(name)
     empty = pl.DataFrame(schema=dict(columns))
+    if unclear := _unclear(schema, empty):
+        return Plan(columns=dict(columns), broken={"columns": unclear})
     try:
         # Types and columns are pandera's own verdict, on a frame without rows.
         with config_context(validation_enabled=True, validation_depth=ValidationDepth.SCHEMA_ONLY):
@@ -174,15 +177,15 @@ def plan(name: str, columns: dict[str, pl.DataType]) -> Plan:
 
 
 def _filled(column: str, type_: pl.DataType) -> Rule:
-    missing = pl.col(column).is_null()
+    missing = pl.col(literal(column)).is_null()
     if type_.is_float():
-        missing = missing | pl.col(column).is_nan()
+        missing = missing | pl.col(literal(column)).is_nan()
     return Rule("nulls", "not_nullable", SchemaErrorReason.SERIES_CONTAINS_NULLS.value, column, missing)
 
 
 def _not_too_fine(column: str) -> Rule:
     """Canonical files keep microseconds; what would be cut off is refused instead."""
-    finer = pl.col(column).dt.nanosecond() % 1000 != 0
+    finer = pl.col(literal(column)).dt.nanosecond() % 1000 != 0
     return Rule("types", "whole microseconds", "finer_than_microseconds", column, finer)
 
 
@@ -214,6 +217,22 @@ def _names(component: Any, frame: pl.LazyFrame) -> list[str]:
     if component.regex:
         return frame.select(pl.col(component.selector)).collect_schema().names()
     return [component.name] if component.name in frame.collect_schema().names() else []
+
+
+def _unclear(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> tuple[BrokenRule, ...]:
+    """Columns that the schema asks something of, by a name that pandera takes for a pattern of other names."""
+    names = {name for component in _components(schema, frame.lazy()) for name in _names(component, frame.lazy())}
+    code = SchemaErrorReason.INVALID_COLUMN_NAME.value
+    return tuple(
+        BrokenRule(
+            check="a name that is no pattern",
+            code=code,
+            column=name,
+            message=f"the schema declares the column {name!r}, whose name is a pattern to pandera: it cannot be judged",
+        )
+        for name in sorted(names)
+        if literal(name) != name
+    )
 
 
 def _keys(schema: pa.DataFrameSchema, names: Sequence[str], alone: Sequence[str]) -> tuple[tuple[str, ...], ...]:

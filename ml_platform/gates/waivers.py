@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 INPUT = "waiver"
 """Name of the input that a waiver is: with it, the same bytes have another fingerprint, and another verdict."""
+HISTORY = "history"
+"""Name of the input that says how much a gate could compare the data with, where that was little."""
 WAIVED_BEFORE = "waived"
 """Name of the input, and of the fact, of a training set that rests on waivers: what was let in, and by which."""
 
@@ -86,8 +89,7 @@ class Waivers:
             return all(waiver["id"] in holding for waiver in manifest.facts[WAIVED_BEFORE].values())
         if INPUT not in manifest.inputs or manifest.verdict != "waived":
             return True
-        (version,) = (version for name, version in manifest.inputs.items() if name != INPUT)
-        waiver = self.standing(manifest.stage, manifest.batch, version)
+        waiver = self.standing(manifest.stage, manifest.batch, looked_at(manifest.inputs))
         return waiver is not None and waiver.id == manifest.inputs[INPUT]
 
     def entries(self) -> list[Entry[Waiver]]:
@@ -108,6 +110,12 @@ class Waivers:
     def _in(self, folder: str) -> list[Entry[Waiver]]:
         """The waivers of one folder: of one data version of one batch."""
         return self.records.entries(folder, Waiver) or []
+
+
+def looked_at(inputs: Mapping[str, str]) -> str:
+    """The data version of what a gate looks at, among its inputs."""
+    (version,) = (version for name, version in inputs.items() if name not in (INPUT, HISTORY))
+    return version
 
 
 def expiry(text: str | None, now: dt.datetime) -> str:

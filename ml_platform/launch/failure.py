@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_platform.errors import TrainingError
+from ml_platform.training.preemption import PREEMPTED
 
 _MEANINGS = {
     signal.SIGKILL: "killed from outside, most often by the kernel because memory ran out",
@@ -35,26 +37,40 @@ def explain(pipeline: str, failures: Path, log: Path, exit_code: int) -> Trainin
         failures: what the agent wrote of its ranks; may be absent.
         log: the job's log.
     """
-    found = _read(failures)
-    lost = _is_lost(found, exit_code)
-    tail = "".join(f"\n    {line}" for line in _tail(log))
     where = f"{pipeline}, log {log}"
+    return told(where, _read(failures), _tail(log), exit_code)
+
+
+def told(where: str, found: list[dict[str, Any]], tail: Sequence[str], exit_code: int) -> TrainingError:
+    """The error of a job: what its ranks said, the first cause on top, and the last lines of its log.
+
+    Args:
+        where: whose job it was, and where there is more of its log.
+        found: as `torchrun.Ended` has them, the first cause first; nothing where the launcher itself was killed.
+        tail: lines of the log.
+        exit_code: of the launcher.
+    """
+    lost = is_lost(found, exit_code)
+    shown = "".join(f"\n    {line}" for line in tail)
     if not found:
         what = f"The training job ended without a model; its launcher {meaning(exit_code)}."
-        return TrainingError(what, where=where, got=f"the log's last lines:{tail}", fix=_fix(exit_code), passing=lost)
+        return TrainingError(what, where=where, got=f"the log's last lines:{shown}", fix=_fix(exit_code), passing=lost)
     first = found[0]
     code = int(first["exit_code"])
     trace = first.get("traceback") or ""
     headline = str(first["message"]).splitlines() or [""]
-    what = f"Training failed in rank {first['rank']}, which {meaning(code)}: {headline[0]}"
+    who = f"Training failed in rank {first['rank']}, which {meaning(code)}"
+    what = f"{who if first['rank'] is not None else 'The training job could not be carried out'}: {headline[0]}"
     if trace:
         what += "\n" + trace.rstrip()
-    return TrainingError(what, where=where, got=f"the log's last lines:{tail}", fix=_fix(code), passing=lost)
+    return TrainingError(what, where=where, got=f"the log's last lines:{shown}", fix=_fix(code), passing=lost)
 
 
 def meaning(exit_code: int) -> str:
     """What an exit code means, as a clause: "ended with exit code -9 (SIGKILL: ...)"."""
     number = -exit_code if exit_code < 0 else exit_code - 128
+    if exit_code == PREEMPTED:
+        return f"ended with exit code {exit_code} (asked to end from outside, after a checkpoint)"
     try:
         name = signal.Signals(number)
     except ValueError:
@@ -64,14 +80,14 @@ def meaning(exit_code: int) -> str:
 
 def _passes(exit_code: int) -> bool:
     """Whether a process was ended from outside, so that it may well succeed when it is run again as it is."""
-    return any(exit_code in (-number, 128 + number) for number in _PASSING)
+    return exit_code == PREEMPTED or any(exit_code in (-number, 128 + number) for number in _PASSING)
 
 
 def _fix(exit_code: int) -> str | None:
     return next((fix for number, fix in _FIXES.items() if exit_code in (-number, 128 + number)), None)
 
 
-def _is_lost(found: list[dict[str, Any]], exit_code: int) -> bool:
+def is_lost(found: list[dict[str, Any]], exit_code: int) -> bool:
     """Whether the launcher or a rank was ended from outside, and no rank failed by itself: others only missed it."""
     if not found:
         return _passes(exit_code)

@@ -30,7 +30,7 @@ from typing import Any
 
 from ml_platform.errors import PlatformError, TrainingError
 from ml_platform.launch import failure
-from ml_platform.launch.protocol import State, Status
+from ml_platform.launch.protocol import State, Status, differences
 from ml_platform.settings import child_environment
 from ml_platform.training import watchdog
 from ml_platform.training.config import TrainingJob
@@ -48,6 +48,8 @@ class LocalLauncher:
         work: folder for running and finished jobs.
         grace_seconds: how long a cancelled job may take to end by itself.
     """
+
+    messages = "file"
 
     def __init__(self, work: Path, *, grace_seconds: float = 10.0) -> None:
         self._work, self._grace_seconds = work.absolute(), grace_seconds
@@ -220,8 +222,7 @@ class LocalRun:
             there = TrainingJob.from_json((self._folder / "spec.json").read_bytes()).identity()
         except (OSError, PlatformError) as error:
             return {"spec.json": f"cannot be read: {error}"}
-        mine = self._job.identity()
-        return {key: f"{there[key]!r} there, {mine[key]!r} here" for key in mine if there[key] != mine[key]}
+        return differences(there, self._job.identity())
 
     def _refuse_another(self) -> None:
         """Refuse to wait for a job of another specification."""
@@ -240,6 +241,8 @@ class LocalRun:
             (self._folder / name).unlink(missing_ok=True)
         for name in ("model", "ranks"):
             shutil.rmtree(self._folder / name, ignore_errors=True)
+        for draft in self._folder.glob(".model.[0-9]*"):  # of a rank that was killed while it wrote its result
+            shutil.rmtree(draft, ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
         _write(self._folder / "spec.json", self._job.to_json())
         self._attempt = uuid.uuid4().hex

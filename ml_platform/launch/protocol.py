@@ -41,6 +41,8 @@ class Status:
 
     state: State
     detail: str = ""
+    restarts: int = 0
+    """How often the backend has started it again by itself."""
 
 
 class Run(Protocol):
@@ -59,11 +61,14 @@ class Run(Protocol):
         """The finished model folder. Raises TrainingError where the job ended without one, or still runs."""
 
     def cancel(self) -> None:
-        """End the job and wait until it has ended. A joined job is only left: it is not ours to end."""
+        """End the job and wait until it has ended. One that others follow too is only left."""
 
 
 class Launcher(Protocol):
     """Somewhere jobs run."""
+
+    messages: str
+    """How Dagster Pipes' messages come back: through a "file" that the job is told of, or in its "log"."""
 
     def launch(self, name: str, job: TrainingJob, *, env: Mapping[str, str] | None = None) -> Run:
         """Start the job of that name, or join it where it runs or has finished.
@@ -90,6 +95,7 @@ def run(
     env: Mapping[str, str] | None = None,
     log: Callable[[str], object] | None = None,
     on_status: Callable[[Status], object] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
     poll_seconds: float = 0.1,
     pause_seconds: float = 1.0,
 ) -> FolderResult:
@@ -102,18 +108,26 @@ def run(
         name, job, env: see `Launcher.launch`.
         log: called with each line that the job writes.
         on_status: called whenever the state or its detail changes.
+        stopped: asked at each look; True interrupts the wait, for a caller in a thread that no signal reaches.
         poll_seconds: how often to look.
         pause_seconds: how long to wait before the first restart; then twice as long each time, a minute at most.
 
     Raises:
-        TrainingError: the job failed; the first failing rank's traceback stands on top. Or it was lost too often.
+        TrainingError: the job failed; the first failing rank's traceback stands on top. Or it was lost too often, or
+            has run for longer than `Recipe.timeout_seconds`.
+        KeyboardInterrupt: it was `stopped`.
     """
     handle = launcher.launch(name, job, env=env)
     last: Status | None = None
     restarts = 0
+    ran, looked = 0.0, time.monotonic()
     try:
         while True:
+            if stopped():
+                raise KeyboardInterrupt
             status = handle.status()
+            now = time.monotonic()
+            ran, looked = ran + (now - looked if status.state is State.RUNNING else 0.0), now
             if on_status is not None and status != last:
                 on_status(status)
             last = status
@@ -131,11 +145,28 @@ def run(
                 raise _lost_too_often(job, restarts, status.detail)
             elif status.state.final:
                 return handle.result()
+            elif job.recipe.timeout_seconds is not None and ran > job.recipe.timeout_seconds:
+                raise _too_long(job, ran)
             else:
                 time.sleep(poll_seconds)
     except BaseException:
         handle.cancel()
         raise
+
+
+def differences(there: Mapping[str, object], here: Mapping[str, object]) -> dict[str, str]:
+    """By field, how two specifications (`TrainingJob.identity`) differ."""
+    fields = [key for key in here if there.get(key) != here[key]]
+    return {key: f"{there.get(key)!r} there, {here[key]!r} here" for key in fields}
+
+
+def _too_long(job: TrainingJob, ran: float) -> TrainingError:
+    return TrainingError(
+        "The training job has run for longer than it may, and was ended.",
+        where=job.pipeline,
+        got=f"{ran:.0f} s; Recipe.timeout_seconds is {job.recipe.timeout_seconds:g}",
+        fix="raise Recipe.timeout_seconds: it goes on from its last checkpoint; or let the recipe do less",
+    )
 
 
 def _lost_too_often(job: TrainingJob, restarts: int, last: str) -> TrainingError:

@@ -21,7 +21,15 @@ from typing import Any
 
 from ml_platform.errors import RegistryError
 from ml_platform.registry.connection import SQLITE, Connection
-from ml_platform.registry.models import CHAMPION, COMPLETE_TAG, DAMAGED_TAG, FINGERPRINT_TAG, with_data
+from ml_platform.registry.models import (
+    CHAMPION,
+    COMPLETE_TAG,
+    DAMAGED_TAG,
+    EVALUATION_TAG,
+    FINGERPRINT_TAG,
+    with_data,
+)
+from ml_platform.registry.threshold import THRESHOLD_TAG
 from ml_platform.registry.upload import DATA_VERSION_TAG
 
 _TIMEOUT = 5.0
@@ -33,8 +41,6 @@ _WITH_TAG = """select 1 from model_version_tags t
 _SOUND_VERSION = f"""select v.storage_location from model_versions v where v.name = ? and {_LIVE}
     and exists ({_WITH_TAG} and t.value = ?) and exists ({_WITH_TAG} and t.value = 'true')
     and not exists ({_WITH_TAG})"""
-_WITH_ALIAS = f"""select 1 from registered_model_aliases a join model_versions v
-    on v.name = a.name and v.version = a.version where a.name = ? and a.alias = ? and {_LIVE}"""
 _CHAMPION = f"""select v.version, t.key, t.value from registered_model_aliases a
     join model_versions v on v.name = a.name and v.version = a.version
     left join model_version_tags t on t.name = v.name and t.version = v.version
@@ -48,39 +54,47 @@ class Champion:
     Args:
         version: MLflow's.
         fingerprint, data_version: of the trained model.
+        evaluation: data version of the evaluation with which it was registered.
+        threshold: of a binary model, as that evaluation chose it.
     """
 
     version: str
     fingerprint: str
     data_version: str
+    evaluation: str = ""
+    threshold: str = ""
 
 
-def champion(tracking_uri: str, name: str) -> Champion | None:
-    """The champion of a registered model; None where there is none. See `stands`."""
+def champion(tracking_uri: str, name: str, alias: str = CHAMPION) -> Champion | None:
+    """The champion of a registered model, or what another alias names; None where there is none. See `stands`."""
     if tracking_uri.startswith(SQLITE):
-        rows = _query(Path(tracking_uri.removeprefix(SQLITE)), _CHAMPION, (name, CHAMPION))
+        rows = _query(Path(tracking_uri.removeprefix(SQLITE)), _CHAMPION, (name, alias))
         return _champion(str(rows[0][0]), {key: value for _, key, value in rows}) if rows else None
     if _is_plain_server(tracking_uri):
         with contextlib.suppress(_ForTheClient):
-            found = _get(tracking_uri, "registered-models/alias", name=name, alias=CHAMPION)
+            found = _get(tracking_uri, "registered-models/alias", name=name, alias=alias)
             return _champion(found["model_version"]["version"], _tags(found["model_version"])) if found else None
     from ml_platform.registry.models import champion as by_client
 
-    standing = by_client(Connection(tracking_uri, patience=_TIMEOUT), name)
+    standing = by_client(Connection(tracking_uri, patience=_TIMEOUT), name, alias)
     return _champion(standing.version, standing.tags) if standing else None
 
 
 def _champion(version: str, tags: Mapping[str, str]) -> Champion:
     return Champion(
-        version=version, fingerprint=tags.get(FINGERPRINT_TAG, ""), data_version=tags.get(DATA_VERSION_TAG, "")
+        version=version,
+        fingerprint=tags.get(FINGERPRINT_TAG, ""),
+        data_version=tags.get(DATA_VERSION_TAG, ""),
+        evaluation=tags.get(EVALUATION_TAG, ""),
+        threshold=tags.get(THRESHOLD_TAG, ""),
     )
 
 
 def stands(tracking_uri: str, name: str, data_version: str) -> bool:
-    """Whether the registry has a complete, undamaged version of a model's data version, and a champion.
+    """Whether the registry has a complete, undamaged version of a model's data version. Which one is the champion is
+    another question.
 
-    The champion may be another version: a person may have chosen it. Files in a local folder must be there; whether
-    they are whole is not looked at.
+    Files in a local folder must be there; whether they are whole is not looked at.
 
     Args:
         tracking_uri: as `Connection` takes it.
@@ -109,8 +123,7 @@ class _ForTheClient(Exception):
 
 def _in_database(path: Path, name: str, data_version: str) -> bool:
     version = (name, DATA_VERSION_TAG, data_version, COMPLETE_TAG, DAMAGED_TAG)
-    sound = any(_has_files(location) for (location,) in _query(path, _SOUND_VERSION, version))
-    return sound and bool(_query(path, _WITH_ALIAS, (name, CHAMPION)))
+    return any(_has_files(location) for (location,) in _query(path, _SOUND_VERSION, version))
 
 
 def _has_files(location: str | None) -> bool:
@@ -143,9 +156,7 @@ def _query(path: Path, query: str, values: Sequence[str]) -> list[Any]:
 
 def _on_server(uri: str, name: str, data_version: str) -> bool:
     found = _get(uri, "model-versions/search", filter=with_data(name, data_version), max_results="100")
-    if not any(_sound(_tags(version)) for version in (found or {}).get("model_versions", ())):
-        return False
-    return _get(uri, "registered-models/alias", name=name, alias=CHAMPION) is not None
+    return any(_sound(_tags(version)) for version in (found or {}).get("model_versions", ()))
 
 
 def _get(uri: str, what: str, **parameters: str) -> dict[str, Any] | None:
@@ -189,10 +200,7 @@ def _by_client(uri: str, name: str, data_version: str) -> bool:
     found = connection.call(
         "search versions", client.search_model_versions, with_data(name, data_version), max_results=100
     )
-    if not any(_sound(version.tags) for version in found):
-        return False
-    models = connection.call("search models", client.search_registered_models, f"name = '{name}'")
-    return any(CHAMPION in model.aliases for model in models)
+    return any(_sound(version.tags) for version in found)
 
 
 def _tags(version: dict[str, Any]) -> dict[str, str]:

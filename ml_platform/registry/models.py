@@ -7,8 +7,9 @@ registration of the same model completes or replaces it.
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,15 @@ from ml_platform.errors import RegistryError
 from ml_platform.pipeline import Pipeline
 from ml_platform.registry import hashes
 from ml_platform.registry.connection import Connection
-from ml_platform.registry.upload import DATA_VERSION_TAG, FILES_TAG, content_differs, difference, ensure_upload
+from ml_platform.registry.upload import (
+    DATA_VERSION_TAG,
+    FILES_TAG,
+    PROGRAM_TAG,
+    content_differs,
+    difference,
+    ensure_upload,
+    fetch,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,6 +37,12 @@ _SOURCE = "models:/"
 """Before a logged model's id: where a version's files are."""
 CHAMPION, CHALLENGER = "champion", "challenger"
 FINGERPRINT_TAG = "ml_platform.fingerprint"
+EVALUATION_TAG = "ml_platform.evaluation"
+"""On a version: data version of the evaluation with which it was registered."""
+PROVENANCE_TAG = "ml_platform.provenance"
+"""On a version: SHA-256 of its provenance record."""
+COMMIT_TAG = "ml_platform.git_commit"
+"""On a version: the commit that it was trained from, with a plus where the work tree had changes."""
 COMPLETE_TAG = "ml_platform.complete"
 """On a version whose files were read back and are right. Nothing without it may have an alias."""
 DAMAGED_TAG = "ml_platform.damaged"
@@ -45,6 +60,7 @@ class RegisteredVersion:
         created: whether this call made it.
         run_id: the MLflow run that trained it.
         tags: of the version.
+        made: when it was created, UTC in ISO 8601.
     """
 
     name: str
@@ -54,6 +70,17 @@ class RegisteredVersion:
     created: bool
     run_id: str
     tags: Mapping[str, str]
+    made: str = ""
+
+    @property
+    def model(self) -> str:
+        """Data version of the trained model that it is: what a decision is bound to; "" where nobody knows."""
+        return self.tags.get(DATA_VERSION_TAG, "")
+
+    @property
+    def complete(self) -> bool:
+        """Whether its files were read back and found right, and nobody has found them damaged since."""
+        return self.tags.get(COMPLETE_TAG) == "true" and DAMAGED_TAG not in self.tags
 
 
 def register(
@@ -67,7 +94,9 @@ def register(
     input_example: pa.Table,
     metrics: Mapping[str, float] | None = None,
     tags: Mapping[str, object] | None = None,
-    promote: bool = True,
+    carried: Mapping[str, Path] | None = None,
+    program: bool = False,
+    promote: bool | None = True,
 ) -> RegisteredVersion:
     """Register a model, unless it is registered already, and point an alias at it. May be called again at any time.
 
@@ -81,7 +110,10 @@ def register(
         input_example: a few raw feature rows, with at least the feature columns.
         metrics: shown with the version.
         tags: further facts, such as data versions.
-        promote: point `champion` at it; otherwise `challenger`. The policy is the caller's.
+        carried: local files that a new version holds beside the model, such as its provenance, by their path in it.
+        program: let a new version hold the model as an exported program too, where torch can export it. Takes seconds.
+        promote: point `champion` at it; where False, `challenger`; where None, leave the aliases as they are
+            (`promotion` moves them as was decided).
 
     Raises:
         RegistryError: MLflow refused or was away, or what it stored is not what was sent.
@@ -96,10 +128,14 @@ def register(
     version = _sound_version(connection, pipeline.name, data_version, model_folder)
     created = version is None
     if version is None:
-        model_id = ensure_upload(connection, pipeline, model_folder, run_id, data_version, input_example)
+        model_id = ensure_upload(
+            connection, pipeline, model_folder, run_id, data_version, input_example, carried or {}, program
+        )
         version, created = _ensure_version(connection, pipeline, run_id, model_id, data_version, described)
     _mark(connection, version, described)
-    _point(connection, pipeline.name, str(version.version), promote)
+    _remove_doubles(connection, version)
+    if promote is not None:
+        _point(connection, pipeline.name, str(version.version), promote)
     return _describe(connection, pipeline.name, str(version.version), created)
 
 
@@ -114,6 +150,27 @@ def verify(connection: Connection, version: Any) -> str:
     return difference(
         connection, str(version.source).removeprefix(_SOURCE), hashes.from_tag(version.tags.get(FILES_TAG))
     )
+
+
+def download(connection: Connection, name: str, version: str, into: Path) -> Path:
+    """Fetch a version's model folder, and check that its files are those that were uploaded.
+
+    Args:
+        connection: to MLflow.
+        name, version: MLflow's.
+        into: an empty folder.
+
+    Raises:
+        RegistryError: MLflow is away, or the files are others.
+    """
+    found = connection.call("read the version", connection.client.get_model_version, name, version)
+    expected = hashes.from_tag(found.tags.get(FILES_TAG))
+    folder = fetch(connection, str(found.source).removeprefix(_SOURCE), into)
+    if wrong := hashes.difference(expected, hashes.of_folder(into)):
+        raise RegistryError(
+            "A registered model is not what was uploaded.", where=f"{name} version {version}", got=wrong
+        )
+    return folder
 
 
 def _ensure_model(connection: Connection, pipeline: Pipeline) -> None:
@@ -142,7 +199,7 @@ def _sound_version(connection: Connection, name: str, data_version: str, model_f
     """
     for version in _versions(connection, name, data_version):
         if wrong := verify(connection, version):
-            _condemn(connection, version, wrong)
+            condemn(connection, name, version.version, wrong)
         elif other := content_differs(hashes.from_tag(version.tags.get(FILES_TAG)), model_folder):
             raise RegistryError(
                 "Two different models claim to be one.",
@@ -155,8 +212,9 @@ def _sound_version(connection: Connection, name: str, data_version: str, model_f
     return None
 
 
-def _condemn(connection: Connection, version: Any, wrong: str) -> None:
-    client, name, number = connection.client, version.name, version.version
+def condemn(connection: Connection, name: str, number: str, wrong: str) -> None:
+    """Mark a version as damaged, and take its aliases away; `wrong` says how its files differ."""
+    client = connection.client
     _log.warning("Version %s of %s is damaged and will be replaced: %s", number, name, wrong)
     for alias in connection.call("read the version", client.get_model_version, name, number).aliases:
         connection.remove("remove an alias", client.delete_registered_model_alias, name, alias)
@@ -187,6 +245,7 @@ def _ensure_version(
     client, name = connection.client, pipeline.name
     logged = connection.call("read the upload", client.get_logged_model, model_id)
     tags = {**described, DATA_VERSION_TAG: data_version, FILES_TAG: logged.tags[FILES_TAG]}
+    tags |= {PROGRAM_TAG: logged.tags[PROGRAM_TAG]} if PROGRAM_TAG in logged.tags else {}
 
     source = _SOURCE + model_id
 
@@ -219,11 +278,21 @@ def _mark(connection: Connection, version: Any, described: Mapping[str, str]) ->
     wanted = {**described, COMPLETE_TAG: "true"}
     if version.tags.get(COMPLETE_TAG) == "true":
         # The same bytes may come from another fingerprint; what they were first made from is what they are known by.
-        wanted.pop(FINGERPRINT_TAG)
+        for first in (FINGERPRINT_TAG, PROVENANCE_TAG, COMMIT_TAG):
+            wanted.pop(first, None)
     for key, value in wanted.items():
         if version.tags.get(key) != value:
             connection.call(
                 "tag the version", connection.client.set_model_version_tag, version.name, version.version, key, value
+            )
+
+
+def _remove_doubles(connection: Connection, version: Any) -> None:
+    """Remove what a registration left that was killed between making a second version of a model and removing it."""
+    for other in _versions(connection, version.name, version.tags[DATA_VERSION_TAG]):
+        if int(other.version) > int(version.version) and COMPLETE_TAG not in other.tags:
+            connection.remove(
+                "remove a doubled version", connection.client.delete_model_version, other.name, other.version
             )
 
 
@@ -257,12 +326,19 @@ def _by_alias(connection: Connection, name: str, alias: str) -> str | None:
 
 def _describe(connection: Connection, name: str, version: str, created: bool) -> RegisteredVersion:
     found = connection.call("read the version", connection.client.get_model_version, name, version)
+    return described_as(found, found.aliases, created=created)
+
+
+def described_as(found: Any, aliases: Iterable[str], *, created: bool = False) -> RegisteredVersion:
+    """MLflow's own record of a version, as ours."""
+    made = dt.datetime.fromtimestamp(found.creation_timestamp / 1000, dt.UTC) if found.creation_timestamp else None
     return RegisteredVersion(
-        name=name,
-        version=version,
-        uri=f"models:/{name}/{version}",
-        aliases=tuple(sorted(found.aliases)),
+        name=found.name,
+        version=str(found.version),
+        uri=f"models:/{found.name}/{found.version}",
+        aliases=tuple(sorted(aliases)),
         created=created,
         run_id=found.run_id or "",
         tags=dict(found.tags),
+        made=made.isoformat(timespec="seconds") if made else "",
     )

@@ -11,24 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.errors import FeatureError
+from ml_platform.registry.threshold import THRESHOLD_FILE, read_threshold
+from ml_platform.training.answers import EVEN, PREDICTION, PROBABILITY, answer
 from ml_platform.training.scoring import Scorer
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.models import ModelSignature
 
-PREDICTION, PROBABILITY = "prediction", "probability"
-
 
 class ScoringModel:
-    """A `Scorer` that answers with a frame.
+    """A `Scorer` that answers with a frame, whose columns `ml_platform.training.answers` describes.
 
-    Binary: `probability` of the positive class, and `prediction`, the likelier class. Multiclass: `prediction`, and
-    `probability_<class>` for each class. Regression: `prediction`, in the label's unit.
+    Args:
+        scorer: the model.
+        threshold: a binary model's least probability of the positive class.
     """
 
-    def __init__(self, scorer: Scorer) -> None:
-        self.scorer = scorer
+    def __init__(self, scorer: Scorer, threshold: float = EVEN) -> None:
+        self.scorer, self.threshold = scorer, threshold
 
     def predict(self, model_input: pd.DataFrame) -> pd.DataFrame:
         """Score rows that have at least the feature columns; the answer has their index.
@@ -37,7 +38,6 @@ class ScoringModel:
             MlflowException: a column is missing, or holds values that cannot be read; the message names it. A server
                 answers 400.
         """
-        import numpy as np
         import pandas as pd
         from mlflow.exceptions import MlflowException
 
@@ -50,36 +50,28 @@ class ScoringModel:
             scores = self.scorer.score(model_input)
         except FeatureError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        classes = np.asarray(self.scorer.classes)
-        answer: dict[str, Any]
-        match self.scorer.task:
-            case "binary":
-                answer = {PROBABILITY: scores, PREDICTION: classes[(scores >= 0.5).astype(int)]}
-            case "multiclass":
-                answer = {PREDICTION: classes[scores.argmax(axis=1)]}
-                answer |= {f"{PROBABILITY}_{name}": scores[:, i] for i, name in enumerate(self.scorer.classes)}
-            case _:
-                answer = {PREDICTION: scores}
-        return pd.DataFrame(answer, index=model_input.index)
+        return pd.DataFrame(answer(self.scorer, scores, self.threshold), index=model_input.index)
 
 
 def _load_pyfunc(path: str) -> ScoringModel:
-    """MLflow's entry point. `path` is the model folder that was given as `data_path`."""
-    return ScoringModel(Scorer.load(Path(path)))
+    """MLflow's entry point. `path` is the model folder that was given as `data_path`, two below the MLflow model."""
+    chosen = Path(path).parent.parent / THRESHOLD_FILE
+    return ScoringModel(Scorer.load(Path(path)), read_threshold(chosen) if chosen.exists() else EVEN)
 
 
 def signature(scorer: Scorer) -> ModelSignature:
     """What the model takes and gives.
 
-    Each feature column is required, and may be of any type. Rows are scored as the feature function returns them, and
-    MLflow's types would refuse some of those: whole numbers for a double, a missing one among longs, and for a string
-    a whole number, which the feature job casts. The scorer itself checks values, and names the column.
+    Columns are required, and are of the types that the feature job writes: a double for a number, a string for a
+    category. MLflow refuses others by name, and casts what comes as JSON. What it cannot tell, such as a whole number
+    as category, may be of any type, which it looks at value by value, thirty times slower.
     """
     from mlflow.models import ModelSignature
     from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
 
     untyped: Any = AnyType
-    inputs: list[Any] = [ColSpec(untyped(), name) for name in scorer.columns]
+    inputs: list[Any] = [ColSpec(DataType.double, name) for name in scorer.numeric]
+    inputs += [ColSpec(DataType.string if text else untyped(), name) for name, text in scorer.categorical.items()]
     predicted = _class_type(scorer.classes) if scorer.classes else DataType.double
     outputs: list[Any] = [ColSpec(predicted, PREDICTION)]
     if scorer.task == "binary":

@@ -9,6 +9,7 @@ import contextlib
 import math
 import os
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,8 +34,8 @@ class MlflowResource(dg.ConfigurableResource["MlflowResource"]):
     tracking_uri: str
     artifact_location: str = ""
     """Folder or URL for artifacts; empty: `artifacts` beside a SQLite file, or a server's own."""
-    patience: float = 60.0
-    """Seconds for which a call to MLflow is tried again."""
+    patience: float = 120.0
+    """Seconds for which a call to MLflow is tried again: a server that is started anew may be away for a minute."""
 
     def connection(self) -> Connection:
         """A client. Imports MLflow."""
@@ -70,16 +71,17 @@ class MlflowResource(dg.ConfigurableResource["MlflowResource"]):
         experiment_id = connection.experiment(experiment)
         run_id = _find_or_create(connection, experiment_id, fingerprint, run_name)
         with _environment_restored():
-            mlflow = connection.call(
-                f"enter the run {run_id}",
-                _enter,
-                connection,
-                context,
-                experiment=experiment,
-                run_id=run_id,
-                run_name=run_name,
-                tags={FINGERPRINT_TAG: fingerprint, **(tags or {})},
-            )
+            with _entering, _variables_restored():
+                mlflow = connection.call(
+                    f"enter the run {run_id}",
+                    _enter,
+                    connection,
+                    context,
+                    experiment=experiment,
+                    run_id=run_id,
+                    run_name=run_name,
+                    tags={FINGERPRINT_TAG: fingerprint, **(tags or {})},
+                )
             run = TrackedRun(
                 connection=connection,
                 run_id=run_id,
@@ -271,25 +273,54 @@ def _end(connection: Connection, mlflow: Any, run_id: str, status: str) -> None:
     connection.call(f"end the run {run_id} as {status}", end)
 
 
+_entering = threading.RLock()
+_inside = 0
+_before = contextlib.ExitStack()
+
+
 @contextlib.contextmanager
 def _environment_restored() -> Iterator[None]:
-    """Undo what entering a run leaves behind in the process: the tracking URI, the experiment, and the environment.
+    """Undo what entering a run leaves behind in the process: the tracking URI and the experiment. A team's own
+    `mlflow.start_run()` must not end up in our experiment. Where several threads are in runs, which are then of one
+    pipeline, the last one out undoes it."""
+    global _inside
+    with _entering:
+        if not _inside:
+            _before.enter_context(_remembered())
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _entering:
+            _inside -= 1
+            if not _inside:
+                _before.close()
 
-    MLflow sets MLFLOW_TRACKING_URI so that subprocesses follow; a training job must not start to talk to MLflow. And a
-    team's own `mlflow.start_run()` must not end up in our experiment.
-    """
+
+@contextlib.contextmanager
+def _remembered() -> Iterator[None]:
     import mlflow as untyped
     from mlflow.tracking import fluent
 
     mlflow: Any = untyped
     experiment = fluent._active_experiment_id  # no public function reads or clears it
-    before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
     uri = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else ""
+    with _variables_restored():
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(uri)
+            fluent._active_experiment_id = experiment
+
+
+@contextlib.contextmanager
+def _variables_restored() -> Iterator[None]:
+    """Undo what is done to MLflow's environment variables inside. It sets MLFLOW_TRACKING_URI so that subprocesses
+    follow; a training job that is started meanwhile must not start to talk to MLflow."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(uri)
-        fluent._active_experiment_id = experiment
         for name in [name for name in os.environ if name.startswith("MLFLOW_") and name not in before]:
             del os.environ[name]
         os.environ.update(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -17,10 +18,17 @@ from ml_platform.training.result import CONTENT
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ml_platform.training.scoring import Scorer
+
+_log = logging.getLogger(__name__)
+
 DATA_VERSION_TAG = "ml_platform.data_version"
 """Of the trained model; on its upload and on its version."""
 FILES_TAG = "ml_platform.files"
 """SHA-256 of every uploaded file; an upload has it once it was read back and found right."""
+PROGRAM_TAG = "ml_platform.program"
+"""On an upload and its version: the folder of the exported program in it, or why there is none."""
+PROGRAM = "program"
 _LOADER = "ml_platform.registry.scoring_model"
 _FOLDER = "model"
 _EXAMPLE_ROWS = 5
@@ -33,8 +41,14 @@ def ensure_upload(
     run_id: str,
     data_version: str,
     input_example: pa.Table,
+    carried: Mapping[str, Path],
+    program: bool,
 ) -> str:
-    """The id of a logged model that holds these bytes: one that an earlier, killed call had finished, or a new one."""
+    """The id of a logged model that holds these bytes: one that an earlier, killed call had finished, or a new one.
+
+    `carried` are further files that a new one holds beside the model, by their path in it, and `program` says whether
+    it holds the exported program too.
+    """
     experiment_id = connection.call("read the run", connection.client.get_run, run_id).info.experiment_id
     earlier = connection.call(
         "search logged models",
@@ -50,7 +64,9 @@ def ensure_upload(
         if not difference(connection, logged.model_id, expected):
             break
     else:
-        logged = _upload(connection, pipeline, model_folder, run_id, experiment_id, data_version, input_example)
+        logged = _upload(
+            connection, pipeline, model_folder, run_id, experiment_id, data_version, input_example, carried, program
+        )
     model_id = str(logged.model_id)
     connection.call("link the model to its run", _link, connection.client, logged.source_run_id, model_id)
     return model_id
@@ -64,6 +80,8 @@ def _upload(
     experiment_id: str,
     data_version: str,
     input_example: pa.Table,
+    carried: Mapping[str, Path],
+    program: bool,
 ) -> Any:
     """The logged model, once its files were read back."""
     client = connection.client
@@ -79,6 +97,10 @@ def _upload(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "upload")
         _save(pipeline, model_folder, folder, input_example, run_id=run_id, logged=logged)
+        exported = {PROGRAM_TAG: _export(pipeline, model_folder, folder / PROGRAM)} if program else {}
+        for name, path in carried.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / name)
         expected = hashes.of_folder(folder)
         connection.call("upload the model", client.log_model_artifacts, logged.model_id, str(folder))
     if wrong := difference(connection, logged.model_id, expected):
@@ -89,7 +111,7 @@ def _upload(
             got=wrong,
             fix="check the artifact store, then run the stage again",
         )
-    tags = {FILES_TAG: hashes.to_tag(expected)}
+    tags = {**exported, FILES_TAG: hashes.to_tag(expected)}
     connection.call("tag the upload", client.set_logged_model_tags, logged.model_id, tags)
     connection.call("finish the upload", client.finalize_logged_model, logged.model_id, "READY")
     return logged
@@ -107,7 +129,7 @@ def _save(
     from ml_platform.training.scoring import Scorer
 
     scorer = Scorer.load(model_folder)
-    example = _plain(input_example.select(list(scorer.columns)).slice(0, _EXAMPLE_ROWS))
+    example = _written(input_example.select(list(scorer.columns)).slice(0, _EXAMPLE_ROWS), scorer)
     content = folder.parent / _FOLDER
     content.mkdir()
     for name in CONTENT:  # what the same job always writes the same; timings stay in the store
@@ -118,7 +140,7 @@ def _save(
         data_path=str(content),
         signature=signature(scorer),
         input_example=example.to_pandas(),
-        pip_requirements=pinned([pipeline.recipe.model]),
+        pip_requirements=pinned([recipe.model for recipe in pipeline.recipes.values()]),
         mlflow_model=Model(
             artifact_path=logged.artifact_location,
             model_uuid=logged.model_id,
@@ -128,15 +150,31 @@ def _save(
     )
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    """Dictionary-encoded columns as what they encode: pandas would make categories of them, which MLflow refuses."""
+def _export(pipeline: Pipeline, model_folder: Path, folder: Path) -> str:
+    """Write the model as a program that needs none of this code; a version without it is as good. Returns the tag."""
+    from ml_platform.training import ensemble
+    from ml_platform.training.program import CannotExportError, export
+
+    try:
+        export(ensemble.load(model_folder), folder)
+    except CannotExportError as error:
+        _log.warning("Registered without an exported program, %s: %s", pipeline.name, error)
+        return f"none: {error.got}"
+    return PROGRAM
+
+
+def _written(table: pa.Table, scorer: Scorer) -> pa.Table:
+    """Rows in the types of the signature, as the feature job writes them; dictionary-encoded columns as what they
+    encode, since MLflow refuses the categories that pandas would make of them."""
     import pyarrow as pa
 
+    types = dict.fromkeys(scorer.numeric, pa.float64())
+    types |= {name: pa.string() for name, text in scorer.categorical.items() if text}
     fields = [
-        pa.field(field.name, field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        pa.field(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
         for field in table.schema
     ]
-    return table.cast(pa.schema(fields))
+    return table.cast(pa.schema([pa.field(f.name, types.get(f.name, f.type)) for f in fields]))
 
 
 def _link(client: Any, run_id: str, model_id: str) -> None:
@@ -172,16 +210,44 @@ def difference(connection: Connection, model_id: str, expected: dict[str, str]) 
     Raises:
         RegistryError: the store is away or refuses, which says nothing of the files.
     """
-    logged = connection.call("read the logged model", connection.client.get_logged_model, model_id)
     with tempfile.TemporaryDirectory() as folder:
-        connection.call("read the upload back", _download, connection, logged.artifact_location, folder)
+        fetch(connection, model_id, Path(folder))
         return hashes.difference(expected, hashes.of_folder(Path(folder)))
 
 
-def _download(connection: Connection, location: str, folder: str) -> None:
+def fetch(connection: Connection, model_id: str, into: Path) -> Path:
+    """Download an upload to a folder, and return the model folder in it.
+
+    Raises:
+        RegistryError: the store is away or refuses.
+    """
+    logged = connection.call("read the logged model", connection.client.get_logged_model, model_id)
+    connection.call("read the upload back", _download, connection, logged.artifact_location, str(into))
+    return into / "data" / _FOLDER
+
+
+def fetch_file(connection: Connection, source: str, name: str, into: Path) -> Path:
+    """Download one file of an upload, such as what went beside the model, to a folder.
+
+    Args:
+        connection: to MLflow.
+        source: of the version: "models:/" and the upload's id.
+        name: of the file in the upload.
+        into: a folder.
+
+    Raises:
+        RegistryError: it is not there, or the store is away or refuses.
+    """
+    model_id = source.removeprefix("models:/")
+    logged = connection.call("read the logged model", connection.client.get_logged_model, model_id)
+    connection.call(f"read {name}", _download, connection, logged.artifact_location, str(into), name)
+    return into / name
+
+
+def _download(connection: Connection, location: str, folder: str, name: str = "") -> None:
     """Whatever is there, from where it really is: by its `models:/` name MLflow adds a file of its own to a download,
     and refuses one of which nothing is left."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     repository: Any = get_artifact_repository(location, tracking_uri=connection.tracking_uri)
-    repository.download_artifacts("", dst_path=folder)
+    repository.download_artifacts(name, dst_path=folder)

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 def stages_of(pipeline: Pipeline) -> dict[str, Stage]:
     """A pipeline's stages by name, in the order of the chain."""
     from ml_platform.stages.baseline import Baseline
+    from ml_platform.stages.chosen_model import ChosenModel
     from ml_platform.stages.evaluation import Evaluation
     from ml_platform.stages.features import Features
+    from ml_platform.stages.predictions import Predictions
     from ml_platform.stages.raw_batch import RawBatch
     from ml_platform.stages.reference import ReferenceTable
     from ml_platform.stages.registered_model import RegisteredModel
@@ -28,8 +30,10 @@ def stages_of(pipeline: Pipeline) -> dict[str, Stage]:
         Features(pipeline),
         TrainingSet(pipeline),
         Baseline(pipeline),
-        TrainedModel(pipeline),
+        *(TrainedModel(pipeline, name) for name in pipeline.recipes),
+        *([ChosenModel(pipeline)] if pipeline.candidates else []),
         Evaluation(pipeline),
         RegisteredModel(pipeline),
+        *([Predictions(pipeline)] if pipeline.scoring is not None else []),
     ]
     return {stage.name: stage for stage in stages}

@@ -1,15 +1,18 @@
 """A pipeline's stages as Dagster assets, and the job that carries the whole chain out in one run.
 
 The partitioned stages of a pipeline are one Dagster op, so a partition range or a backfill is one run with one Spark
-session. Dagster gives all partitions of such a step one data version and one set of checks, unless the step logs an
-event for each, which it does. A single partition and the unpartitioned stages yield their results in the usual way.
+session; those that come after unpartitioned ones are another. Dagster gives all partitions of such a step one data
+version and one set of checks, unless the step logs an event for each, which it does. A single partition and the
+unpartitioned stages yield their results in the usual way.
+Candidates are one op too, so that several are trained at a time although a run has one process.
 """
 # No `from __future__ import annotations` here: Dagster reads the annotations of ops, which stand inside functions.
 
 import datetime as dt
 import functools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import dagster as dg
@@ -26,8 +29,12 @@ from ml_platform.stages.outcome import STAGES_TAG
 from ml_platform.stages.resources import PlatformResource, bench_of
 from ml_platform.stages.stage import Stage
 from ml_platform.stages.step import StageRun
+from ml_platform.stages.together import refusal, together
 
 MAX_RUNTIME_TAG = "dagster/max_runtime"
+PRIORITY_TAG, LAST = "dagster/priority", "-1"
+CANDIDATES = "candidates"
+"""The step of all candidates."""
 
 
 def partitions_of(pipeline: Pipeline) -> dg.PartitionsDefinition[str]:
@@ -44,7 +51,21 @@ def partitions_of(pipeline: Pipeline) -> dg.PartitionsDefinition[str]:
 
 def build_assets(stages: Mapping[str, Stage]) -> list[dg.AssetsDefinition]:
     """All assets of a pipeline, whose stages these are."""
-    return [_batch_assets(stages), *(_whole_asset(stages, name) for name in stages if not stages[name].partitioned)]
+    whole = {name: names for name, names in steps_of(stages).items() if not stages[names[0]].partitioned}
+    return [
+        _batch_assets(stages, "batches", [stage for stage in stages.values() if stage.partitioned and not stage.apart]),
+        *(_whole_assets(stages, name, names) for name, names in whole.items()),
+        *(_batch_assets(stages, stage.name, [stage]) for stage in stages.values() if stage.partitioned and stage.apart),
+    ]
+
+
+def steps_of(stages: Mapping[str, Stage]) -> dict[str, list[str]]:
+    """The steps of a run, in order: the stages of each, by its name. All candidates are one step."""
+    steps: dict[str, list[str]] = {}
+    for name, stage in stages.items():
+        is_candidate = stage.pipeline.candidates and name in stage.pipeline.recipes
+        steps.setdefault(CANDIDATES if is_candidate else name, []).append(name)
+    return steps
 
 
 def _spec(stage: Stage, **more: Any) -> dg.AssetSpec:
@@ -85,13 +106,12 @@ def _check_specs(stage: Stage, partitions: dg.PartitionsDefinition[str] | None) 
         ]
 
 
-def _batch_assets(stages: Mapping[str, Stage]) -> dg.AssetsDefinition:
-    partitioned = [stage for stage in stages.values() if stage.partitioned]
+def _batch_assets(stages: Mapping[str, Stage], name: str, partitioned: Sequence[Stage]) -> dg.AssetsDefinition:
     pipeline = partitioned[0].pipeline
     partitions = partitions_of(pipeline)
 
     @dg.multi_asset(
-        name=f"{pipeline.name}__batches",
+        name=f"{pipeline.name}__{name}",
         specs=[_spec(stage, skippable=True) for stage in partitioned],
         check_specs=[spec for stage in partitioned for spec in _check_specs(stage, partitions)],
         partitions_def=partitions,
@@ -129,10 +149,17 @@ def _batch_assets(stages: Mapping[str, Stage]) -> dg.AssetsDefinition:
     return batches
 
 
-def _whole_asset(stages: Mapping[str, Stage], name: str) -> dg.AssetsDefinition:
-    stage = stages[name]
+def _whole_assets(stages: Mapping[str, Stage], name: str, names: Sequence[str]) -> dg.AssetsDefinition:
+    """The assets of one step: an unpartitioned stage, or all candidates."""
+    several = len(names) > 1
+    pipeline = stages[names[0]].pipeline
 
-    @dg.multi_asset(name=f"{stage.pipeline.name}__{name}", specs=[_spec(stage)], check_specs=_check_specs(stage, None))
+    @dg.multi_asset(
+        name=f"{pipeline.name}__{name}",
+        specs=[_spec(stages[each], **({"skippable": True} if several else {})) for each in names],
+        check_specs=[spec for each in names for spec in _check_specs(stages[each], None)],
+        can_subset=several,
+    )
     def whole(
         context: dg.AssetExecutionContext,
         platform: PlatformResource,
@@ -140,12 +167,17 @@ def _whole_asset(stages: Mapping[str, Stage], name: str) -> dg.AssetsDefinition:
         mlflow: MlflowResource,
     ) -> Iterator[Any]:
         begin(context)
-        chain = platform.chain(stages, context.instance)
-        with bench_of(chain, context, spark, mlflow) as bench:
-            run = StageRun(stage, bench, None, again=True)
-            for result in run.results():
+        selected = {key.path[-1] for key in context.selected_asset_keys} if several else {*names}
+        with ExitStack() as stack:
+            runs = []
+            for each in names:
+                if each in selected:
+                    chain = platform.chain(stages, context.instance)
+                    bench = stack.enter_context(bench_of(chain, context, spark, mlflow))
+                    runs.append(StageRun(stages[each], bench, None, again=True))
+            for run, result in together(runs, platform.typed().training_at_once(len(runs))):
                 yield from run.publisher.results(result)
-        if failure := run.refuse():
+        if failure := refusal(runs):
             raise failure
 
     return whole
@@ -172,12 +204,13 @@ def chain_job_name(pipeline: Pipeline) -> str:
 def build_chain_job(stages: Mapping[str, Stage]) -> dg.JobDefinition:
     """The whole chain in one run: what is fresh is skipped, what is known is published again, the rest is built."""
     pipeline = next(iter(stages.values())).pipeline
+    steps = steps_of(stages)
 
     @dg.config_mapping  # type: ignore[untyped-decorator,unused-ignore]
     def everywhere(config: ChainConfig) -> dict[str, Any]:
         given = {"config": config.model_dump(exclude={"console"})}
         console = {"config": {"log_level": config.console}}
-        return {"ops": dict.fromkeys(stages, given), "loggers": {"console": console}}
+        return {"ops": dict.fromkeys(steps, given), "loggers": {"console": console}}
 
     @dg.job(
         name=chain_job_name(pipeline),
@@ -188,16 +221,23 @@ def build_chain_job(stages: Mapping[str, Stage]) -> dg.JobDefinition:
     )
     def chain() -> None:
         step = _chain_op(stages)
-        done: list[Any] = []
-        for name in stages:
-            done = [step.alias(name)(done)]
+        done: dict[str, Any] = {}
+        for name, names in steps.items():
+            first = stages[names[0]]
+            if first.apart:  # last by its priority, which the executor goes by where an order is open
+                needed = [done[above] for above in first.upstream if stages[above].partitioned]
+                done[name] = step.alias(name).tag({PRIORITY_TAG: LAST})(needed)
+            else:
+                before = [done[other] for other in list(done)[-1:]]
+                done[name] = step.alias(name)(before)
 
     return chain
 
 
 def _chain_op(stages: Mapping[str, Stage]) -> dg.OpDefinition:
-    """One op for all stages, called by a stage's name in the job: making one each would take half of a start."""
+    """One op for all steps, called by a step's name in the job: making one each would take half of a start."""
     pipeline = next(iter(stages.values())).pipeline
+    steps = steps_of(stages)
     variants = functools.cache(lambda replaced: stages_of(overridden(pipeline, replaced)) if replaced else stages)
 
     @dg.op(name=f"{pipeline.name}_stage", ins={"before": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
@@ -208,23 +248,29 @@ def _chain_op(stages: Mapping[str, Stage]) -> dg.OpDefinition:
         spark: LazyPySparkResource,
         mlflow: MlflowResource,
     ) -> None:
-        name = context.op_handle.name
-        if config.stages is not None and name not in config.stages:
+        wanted = config.stages
+        names = [name for name in steps[context.op_handle.name] if wanted is None or name in wanted]
+        if not names:
             return
         begin(context)
-        chain = platform.chain(variants(tuple(config.replaced)), context.instance)
-        register_batches(chain, context.instance)
-        with bench_of(chain, context, spark, mlflow) as bench:
-            run = StageRun(
-                chain.stages[name],
-                bench,
-                config.batches,
-                again=False,
-                force=config.force,
-                partial=config.batches is not None,
-            )
-            run.log_all()
-        if failure := run.refuse():
+        with ExitStack() as stack:
+            runs = []
+            for name in names:
+                chain = platform.chain(variants(tuple(config.replaced)), context.instance)
+                register_batches(chain, context.instance)
+                runs.append(
+                    StageRun(
+                        chain.stages[name],
+                        stack.enter_context(bench_of(chain, context, spark, mlflow)),
+                        config.batches,
+                        again=False,
+                        force=config.force,
+                        partial=config.batches is not None,
+                    )
+                )
+            for run, result in together(runs, platform.typed().training_at_once(len(runs))):
+                run.publisher.log(result)
+        if failure := refusal(runs):
             raise failure
 
     return step

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ml_platform.errors import RefusedError
 from ml_platform.gates.waivers import Waivers
 from ml_platform.gates.withdrawals import Withdrawals
+from ml_platform.stages.history import AcceptedBatches
 from ml_platform.stages.stage import UNPARTITIONED, Stage, Work
 from ml_platform.store.gist import paused_collection
 from ml_platform.store.manifest import Manifest
@@ -211,6 +212,11 @@ class Chain:
         """Which batches people have taken out of training. They are listed with the waivers."""
         return Withdrawals(self.waivers.records)
 
+    @functools.cached_property
+    def history(self) -> AcceptedBatches:
+        """The accepted batches that later ones are compared with."""
+        return AcceptedBatches(self)
+
     def _withdrawn_from(self, manifest: Manifest) -> list[str]:
         """The withdrawn batches whose features an artifact was made from."""
         return [batch for batch in self.withdrawals.holding() if f"features/{batch}" in manifest.inputs]
@@ -302,6 +308,8 @@ class Chain:
     def publish(self, manifest: Manifest) -> None:
         """Take note of an artifact that this process published."""
         self.published.record(manifest.stage, manifest.batch, manifest.data_version)
+        if manifest.stage == "validated_batch" and "history" in vars(self):
+            self.history.published(manifest)
         self._forget(manifest.stage, manifest.batch)
 
     def refresh(self, name: str, batches: Iterable[str]) -> None:

@@ -39,7 +39,10 @@ def cost_of(artifacts: Sequence[Manifest]) -> Cost | None:
 
 
 def _gpu_hours(artifact: Manifest) -> float:
-    """Of a training job on GPUs, one for each process: its wall time times their number."""
+    """Of a training job on GPUs, one for each process: its wall time times their number. To choose among candidates is
+    no such job, though it tells how the chosen one was trained."""
+    if "candidates" in artifact.facts:
+        return 0.0
     topology = artifact.facts.get("history", {}).get("topology", {})
     on_gpus = topology.get("device", "cpu") != "cpu"
     return artifact.seconds * topology.get("processes", 1) / HOUR if on_gpus else 0.0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_platform.pipeline import METRICS
+from ml_platform.stages import looks
 from ml_platform.stages.baseline import SCORES_FILE, learning_params, settled_inputs
 from ml_platform.stages.shown import rounded
 from ml_platform.stages.stage import UNPARTITIONED, Bench, Check, CheckResult, Outcome, Stage, Work
@@ -19,7 +20,6 @@ from ml_platform.versions.code import CodeVersion, code_version
 from ml_platform.versions.fingerprint import short_hash
 
 if TYPE_CHECKING:
-    from ml_platform.evaluation.predictions import Predictions
     from ml_platform.stages.chain import Chain
 
 PREDICTIONS_FILE = "predictions.parquet"
@@ -38,7 +38,7 @@ class Evaluation(Stage):
     def description(self) -> str:
         return (
             "Unpartitioned: how good the trained model is on the held-out batches, which are later in time, beside "
-            "gradient boosting on the same rows. Its checks decide whether the model may be registered."
+            "gradient boosting and a constant on the same rows. Its checks decide whether the model may be registered."
         )
 
     @property
@@ -47,46 +47,83 @@ class Evaluation(Stage):
 
     def code(self) -> CodeVersion:
         roots = (
-            "ml_platform.evaluation.metrics:compute",
+            "ml_platform.evaluation.calibration:calibration",
+            "ml_platform.evaluation.constant:constant",
+            "ml_platform.evaluation.details:by_class",
+            "ml_platform.evaluation.details:error_intervals",
+            "ml_platform.evaluation.figures:figures",
+            "ml_platform.evaluation.importance:importance",
+            "ml_platform.evaluation.intervals:intervals",
+            "ml_platform.evaluation.over_time:over_time",
             "ml_platform.evaluation.predictions:score",
             "ml_platform.evaluation.sanity:check",
+            "ml_platform.evaluation.search:search",
+            "ml_platform.evaluation.slices:slices",
+            "ml_platform.evaluation.threshold:threshold",
             "ml_platform.training.scoring:Scorer",
         )
-        params = {"layout": 2, **learning_params(self), "gates": [str(gate) for gate in self.pipeline.gates]}
+        looked = asdict(self.pipeline.model_gate)
+        for name in ("champion", "tolerance"):  # what is compared when the model is to be registered
+            del looked[name]
+        gates = [str(gate) for gate in self.pipeline.gates]
+        params = {"layout": 4, **learning_params(self), "gates": gates, "model_gate": looked}
         return code_version(roots, params=params, libraries=("scikit-learn", "torch"))
 
     def checks(self) -> tuple[Check, ...]:
         gates = (Check(name=_gate_check(gate.metric), description=f"Is {gate}?") for gate in self.pipeline.gates)
         sane = Check(name=SANE, description="Does the model tell rows apart, instead of saying the same of all?")
-        return (*gates, sane)
+        return (*gates, sane, *looks.checks(self.pipeline))
 
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
         return settled_inputs(chain, self.upstream)
 
     def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
-        import numpy as np
-
-        from ml_platform.evaluation import metrics, sanity
-        from ml_platform.evaluation.predictions import score
-        from ml_platform.training.scoring import Scorer
+        from ml_platform.evaluation import sanity
+        from ml_platform.evaluation.figures import figures
+        from ml_platform.evaluation.intervals import intervals
         from ml_platform.versions.content import content_versions
 
         (work,) = works
         listed = load_training_list(bench, work)
-        folder = model_folder(bench.store, work.manifests["trained_model"], bench.scratch / "model")
         table = bench.scratch / PREDICTIONS_FILE
-        holdout = {m.batch: TrainingList.paths(bench.store, [m]) for m in listed.holdout}
-        predictions = score(self.pipeline, Scorer.load(folder), holdout, out=table)
-        found = metrics.compute(self.pipeline.task, predictions.target, predictions.scores, predictions.classes)
-        baseline = work.manifests["baseline"]
-        baseline_scores = np.load(bench.store.path(baseline.file(SCORES_FILE)), allow_pickle=False)
-        report = sanity.check(self.pipeline.task, predictions.target, predictions.scores, predictions.classes)
+        subject = self._subject(bench, work, listed, table)
+        answers, gate = subject.answers, self.pipeline.model_gate
+        found = figures(answers, gate.threshold)
+        around = intervals(answers, draws=gate.draws, confidence=gate.confidence)
+        subject = replace(subject, around=around)
+        report = sanity.check(answers.task, answers.target, answers.scores, answers.classes)
         gates = [
             {"name": str(gate), "value": found[gate.metric], "passed": gate.passes(found[gate.metric])}
             for gate in self.pipeline.gates
         ]
+        more = list(looks.look(subject, bench.scratch))
+        refused = [f"{each.check.name}: {each.check.description}" for each in more if each.check and each.rejects]
+        ends = {
+            name: part for part_of in (around, *(each.intervals for each in more)) for name, part in part_of.items()
+        }
+        told = {name: [ends[name].low, ends[name].high] for name in found if name in ends}
+        beside = {
+            "baseline": figures(subject.baseline, gate.threshold),
+            "constant": figures(subject.constant, gate.threshold),
+        }
+        candidates = work.manifests["trained_model"].facts.get("candidates")
+        facts = {
+            "task": answers.task,
+            "rows": len(answers.target),
+            "metric": subject.metric,
+            "metrics": found,
+            "intervals": told,
+            **beside,
+            "gates": gates,
+            "sane": report.passed,
+            "sanity": report.reason,
+            "refused": refused,
+            **({"candidates": candidates} if candidates else {}),
+            **{name: fact for each in more for name, fact in each.facts.items()},
+        }
         path = bench.scratch / METRICS_FILE
-        path.write_text(json.dumps({"metrics": found, "baseline": baseline.facts["metrics"], "gates": gates}, indent=1))
+        record = {"metrics": found, "intervals": told, **beside, "gates": gates}
+        path.write_text(json.dumps(record, indent=1))
         yield Outcome(
             batch=UNPARTITIONED,
             data_version=short_hash(
@@ -98,42 +135,76 @@ class Evaluation(Stage):
                     "metrics": {name: repr(value) for name, value in found.items()},
                     "gates": [[gate["name"], gate["passed"]] for gate in gates],
                     "sane": report.passed,
+                    # What acts on the scores, and is no metric. What else there is to look at follows from the rows and
+                    # the scores, or is noise: weights that score alike may owe a little more to another feature.
+                    "threshold": repr(facts.get("threshold", {}).get("value")),
+                    **(
+                        {"refused": [each.check.name for each in more if each.check and each.rejects]}
+                        if refused
+                        else {}
+                    ),
                 }
             ),
             files={
                 METRICS_FILE: path,
                 PREDICTIONS_FILE: table,
-                **self._plots(bench.scratch, predictions, baseline_scores),
+                **{each.file.name: each.file for each in more if each.file},
+                **self._plots(bench.scratch, subject, facts),
             },
-            facts={
-                "rows": len(predictions.target),
-                "metrics": found,
-                "baseline": baseline.facts["metrics"],
-                "gates": gates,
-                "sane": report.passed,
-                "sanity": report.reason,
-            },
+            facts=facts,
             checks=[
-                *self._gate_results(gates),
+                *self._gate_results(gates, told),
                 CheckResult(name=SANE, passed=report.passed, description=report.reason, metadata=report.facts),
+                *(each.check for each in more if each.check),
             ],
         )
 
-    def _gate_results(self, gates: Sequence[Mapping[str, Any]]) -> Iterator[CheckResult]:
+    def _subject(self, bench: Bench, work: Work, listed: TrainingList, table: Path) -> looks.Subject:
+        """The model with its answers for the holdout, which `table` keeps, and those of what it stands beside."""
+        import numpy as np
+
+        from ml_platform.evaluation.constant import constant
+        from ml_platform.evaluation.frames import read_labelled
+        from ml_platform.evaluation.intervals import Answers
+        from ml_platform.evaluation.predictions import score
+        from ml_platform.training.scoring import Scorer
+
+        pipeline, store = self.pipeline, bench.store
+        scorer = Scorer.load(model_folder(store, work.manifests["trained_model"], bench.scratch / "model"))
+        holdout = {m.batch: TrainingList.paths(store, [m]) for m in listed.holdout}
+        said = score(pipeline, scorer, holdout, out=table, keep=looks.kept(pipeline))
+        answers = Answers(task=pipeline.task, target=said.target, scores=said.scores, classes=said.classes)
+        baseline = store.path(work.manifests["baseline"].file(SCORES_FILE))
+        train = TrainingList.paths(store, listed.train)
+        learned = read_labelled(pipeline, train, where="constant predictor, training rows", columns=())
+        return looks.Subject(
+            pipeline=pipeline,
+            answers=answers,
+            baseline=replace(answers, scores=np.load(baseline, allow_pickle=False)),
+            constant=constant(answers, learned[pipeline.label].to_numpy()),
+            columns=said.kept,
+            batches=said.batches,
+            around={},
+            scorer=scorer,
+        )
+
+    def _gate_results(
+        self, gates: Sequence[Mapping[str, Any]], around: Mapping[str, Sequence[float]]
+    ) -> Iterator[CheckResult]:
         for declared, gate in zip(self.pipeline.gates, gates, strict=True):
             value = gate["value"]
+            low, high = around.get(declared.metric, (None, None))
             yield CheckResult(
                 name=_gate_check(declared.metric),
                 passed=gate["passed"],
                 description=f"{declared.metric} is {value:.4f}; the pipeline asks for {declared}",
-                metadata={"value": None if math.isnan(value) else value},
+                metadata={"value": None if math.isnan(value) else value, "low": low, "high": high},
             )
 
-    def _plots(self, scratch: Path, predictions: Predictions, baseline: Any) -> dict[str, Path]:
-        from ml_platform.evaluation import plots
+    def _plots(self, scratch: Path, subject: looks.Subject, facts: Mapping[str, Any]) -> dict[str, Path]:
+        from ml_platform.evaluation.gallery import MODEL, pictures
 
-        scores = {"network": predictions.scores, "baseline": baseline}
-        drawn = plots.for_task(self.pipeline.task, predictions.target, scores, predictions.classes)
+        drawn = pictures({MODEL: subject.answers, "baseline": subject.baseline}, facts, subject.metric)
         files: dict[str, Path] = {}
         for title, png in drawn.items():
             name = f"{PLOTS}{title.lower().replace(' ', '_')}.png"
@@ -144,35 +215,23 @@ class Evaluation(Stage):
     def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, Any]:
         import dagster as dg
 
-        from ml_platform.evaluation.plots import markdown
+        from ml_platform.evaluation.drawing import markdown
+        from ml_platform.evaluation.report import metric_rows, report
         from ml_platform.stages.publish import table
 
         facts = manifest.facts
-        model, baseline = facts["metrics"], facts["baseline"]
-        rows = [
-            {"metric": name, "model": rounded(model[name]), "baseline": rounded(baseline.get(name))}
-            for name in METRICS[self.pipeline.task]
-        ]
-        plots: dict[str, str] = {}
-        for name, file in plots_of(manifest).items():
-            title = f"plot: {Path(name).stem.replace('_', ' ')}"
-            plots[title] = markdown(chain.store.read_bytes(file), title)
-        shown: dict[str, Any] = {"report": dg.MetadataValue.md(_report(rows, facts["gates"], plots.values()))}
-        shown |= {row["metric"]: model[row["metric"]] for row in rows}
+        plots = [markdown(chain.store.read_bytes(f), Path(name).stem) for name, f in plots_of(manifest).items()]
+        rows = [{name: rounded(value) for name, value in row.items()} for row in metric_rows(facts)]
+        shown: dict[str, Any] = {"report": dg.MetadataValue.md(report(facts, plots))}
+        shown |= facts["metrics"]
         shown |= {"holdout rows": facts["rows"], "metrics": table(rows)}
-        return shown | {title: dg.MetadataValue.md(plot) for title, plot in plots.items()}
-
-
-def _report(rows: Sequence[Mapping[str, Any]], gates: Sequence[Mapping[str, Any]], plots: Iterable[str]) -> str:
-    """All there is to see on one page: Dagster shows each piece of Markdown behind a click of its own."""
-    lines = ["| metric | model | baseline |", "|---|---|---|"]
-    lines += [f"| {row['metric']} | {_figure(row['model'])} | {_figure(row['baseline'])} |" for row in rows]
-    said = [f"Gate {g['name']}: {_figure(g['value'])}, {'passed' if g['passed'] else 'MISSED'}" for g in gates]
-    return "\n\n".join(["\n".join(lines), *said, *plots])
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+        if threshold := facts.get("threshold"):
+            shown["threshold"] = threshold["value"] if threshold["value"] is not None else "not known"
+        if facts.get("slices"):
+            shown["worst slices"] = table([{name: rounded(v) for name, v in s.items()} for s in facts["slices"]])
+        if facts.get("over_time"):
+            shown["by batch"] = table([{name: rounded(v) for name, v in s.items()} for s in facts["over_time"]])
+        return shown
 
 
 def plots_of(manifest: Manifest) -> dict[str, ArtifactFile]:
@@ -180,10 +239,33 @@ def plots_of(manifest: Manifest) -> dict[str, ArtifactFile]:
     return {file.name: file for file in manifest.files if file.name.startswith(PLOTS)}
 
 
+def shown_files(manifest: Manifest) -> dict[str, ArtifactFile]:
+    """What a person looks at of an evaluation, by name: plots, and what every look found."""
+    return {file.name: file for file in manifest.files if file.name.startswith(PLOTS) or file.name in looks.FILES}
+
+
+def interval_metrics(manifest: Manifest) -> dict[str, float]:
+    """What stands around an evaluation's metrics, as metrics of their own.
+
+    Their intervals, such as "roc_auc_low" and "roc_auc_high"; the constant predictor's figures, such as
+    "constant_roc_auc"; and the threshold.
+    """
+    facts = manifest.facts
+    found = {
+        f"{name}_{end}": value
+        for name, around in facts.get("intervals", {}).items()
+        for end, value in zip(("low", "high"), around, strict=True)
+    }
+    found |= {f"constant_{name}": value for name, value in facts.get("constant", {}).items()}
+    threshold = facts.get("threshold", {}).get("value")
+    return found if threshold is None else found | {"threshold": threshold}
+
+
 def failed_gates(manifest: Manifest) -> list[str]:
     """What keeps an evaluated model out of the registry, in words; empty when nothing does."""
     failed = [f"{g['name']} missed: it is {g['value']:.4f}" for g in manifest.facts["gates"] if not g["passed"]]
-    return failed if manifest.facts["sane"] else [*failed, manifest.facts["sanity"]]
+    sane = [] if manifest.facts["sane"] else [manifest.facts["sanity"]]
+    return [*failed, *sane, *manifest.facts.get("refused", ())]
 
 
 def _gate_check(metric: str) -> str:

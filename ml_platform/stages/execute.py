@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 
 from ml_platform.errors import PlatformError, StoreError
 from ml_platform.failures import classify
+from ml_platform.provenance.origin import BUILT_FROM, origin
 from ml_platform.stages.chain import State, Status
 from ml_platform.stages.stage import Bench, Outcome, Stage, Work
 from ml_platform.store.manifest import Manifest
+from ml_platform.versions.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +151,7 @@ def _settled(stage: Stage, bench: Bench, batch: str, status: Status) -> Result:
         try:
             stage.restore(bench, status.work, status.manifest)
         except Exception as error:
-            bench.log.error(_explain(error))
+            bench.log.error(explain(error))
             return _failed(batch, short(error), error)
     did = {
         State.FRESH: Did.FRESH,
@@ -179,7 +181,7 @@ def _build(stage: Stage, bench: Bench, chunk: Sequence[Work], *, force: bool) ->
         except Exception as error:
             if not left:
                 raise
-            bench.log.error(_explain(error))
+            bench.log.error(explain(error))
             failed = [_failed(batch, short(error), error) for batch in sorted(left)]
         else:
             failed = [_failed(batch, "The stage made nothing of it.") for batch in sorted(left)]
@@ -219,16 +221,20 @@ def _failed(batch: str, reason: str, error: Exception | None = None) -> Result:
 
 def _draft(stage: Stage, bench: Bench, work: Work, outcome: Outcome, seconds: float) -> Manifest:
     facts = {**outcome.facts, "checks": [asdict(check) for check in outcome.checks]}
+    facts.setdefault(BUILT_FROM, origin(bench.pipeline, bench.settings))  # what is taken over keeps its own
     if outcome.rejected:
         facts["reason"] = outcome.rejected
+    inputs, print_ = work.inputs, work.fingerprint
+    if outcome.inputs is not None:
+        inputs, print_ = outcome.inputs, fingerprint(stage.version.value, outcome.inputs)
     return Manifest(
         pipeline=bench.pipeline.name,
         stage=stage.name,
         batch=outcome.batch,
-        fingerprint=work.fingerprint,
+        fingerprint=print_,
         code_version=stage.version.value,
         data_version=outcome.data_version,
-        inputs=work.inputs,
+        inputs=inputs,
         files=(),
         facts=facts,
         verdict=outcome.verdict,
@@ -237,12 +243,12 @@ def _draft(stage: Stage, bench: Bench, work: Work, outcome: Outcome, seconds: fl
     )
 
 
-def _explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
     """A platform error speaks for itself; anything else needs its traceback."""
     return str(error) if isinstance(error, PlatformError) else "".join(traceback.format_exception(error))
 
 
-def short(error: Exception) -> str:
+def short(error: BaseException) -> str:
     """An error in a line or two: a platform error's own words; else its type, text, and where it was raised."""
     if isinstance(error, PlatformError):
         return str(error)

@@ -11,7 +11,7 @@ from ml_platform.errors import FeatureError
 from ml_platform.failures import classify
 from ml_platform.stages.execute import short
 from ml_platform.stages.shown import column_tables, sample_rows
-from ml_platform.stages.spark import started
+from ml_platform.stages.spark import java_version, started
 from ml_platform.stages.stage import Bench, Outcome, Stage, Work
 from ml_platform.store.manifest import ArtifactFile, Manifest
 from ml_platform.versions.code import CodeVersion, code_version
@@ -145,13 +145,14 @@ class Features(Stage):
             targets=[work.batch for work in works],
         )
         contents = content_versions(written)
+        java = java_version(started(bench.spark))
         for work in works:
             paths = sorted(written[work.batch])
             yield Outcome(
                 batch=work.batch,
                 data_version=contents[work.batch].data_version,
                 files={f"{PART}{number:05d}.parquet": path for number, path in enumerate(paths)},
-                facts={"rows": contents[work.batch].rows, "columns": _columns(paths[0])},
+                facts={"rows": contents[work.batch].rows, "columns": _columns(paths[0]), "java": java},
             )
 
     def _inputs_on_disk(self, bench: Bench, works: Sequence[Work]) -> dict[str, dict[str, Path]]:

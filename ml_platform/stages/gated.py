@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ml_platform.gates.report import FAMILIES, GateReport
+from ml_platform.gates.report import FAMILIES, MAX_CASES, GateReport
 from ml_platform.gates.waivers import INPUT as WAIVER
+from ml_platform.gates.waivers import looked_at
 from ml_platform.stages.stage import Check, CheckResult, Outcome, Stage, Work
 from ml_platform.versions.fingerprint import short_hash
 
 if TYPE_CHECKING:
     from ml_platform.gates.waivers import Waiver
-    from ml_platform.pipeline import Reference, Source
     from ml_platform.stages.chain import Chain
     from ml_platform.store.manifest import Manifest
 
-GATE_CODE = "ml_platform.gates.schema:check"
 GATE_LIBRARIES = ("pandera", "polars", "pyarrow")
 REPORT_FILE = "report.json"
 
@@ -28,10 +28,12 @@ class GatedStage(Stage):
 
     kinds = ("parquet", "pandera")
     waivable = True
+    families: ClassVar[Mapping[str, str]] = FAMILIES
+    """The families of rules that it checks, and what each one holds."""
 
     def checks(self) -> tuple[Check, ...]:
         """One asset check for each family of rules."""
-        return tuple(Check(name=name, description=holds) for name, holds in FAMILIES.items())
+        return tuple(Check(name=name, description=holds) for name, holds in self.families.items())
 
     def remedy(self, batch: str) -> str:
         """What can be done about what the gate rejected."""
@@ -44,8 +46,7 @@ class GatedStage(Stage):
 
 def waivable_inputs(chain: Chain, stage: Stage, batch: str, inputs: Mapping[str, str]) -> Mapping[str, str]:
     """A gate's inputs, and with them the waiver that holds for this very data, where there is one."""
-    (version,) = inputs.values()
-    waiver = chain.waivers.standing(stage.name, batch, version)
+    waiver = chain.waivers.standing(stage.name, batch, looked_at(inputs))
     return inputs if waiver is None else {**inputs, WAIVER: waiver.id}
 
 
@@ -53,64 +54,39 @@ def waiver_of(chain: Chain, stage: Stage, work: Work) -> Waiver | None:
     """The waiver among a gate's inputs."""
     if WAIVER not in work.inputs:
         return None
-    (version,) = (version for name, version in work.inputs.items() if name != WAIVER)
-    return chain.waivers.standing(stage.name, work.batch, version)
-
-
-def check_feeds(
-    feeds: Sequence[Source | Reference],
-    landed: Mapping[str, Path],
-    out: Path,
-    memory_mib: int,
-    batch: str = "",
-    *,
-    waived: bool = False,
-) -> tuple[dict[str, GateReport], dict[str, Path]]:
-    """Check each feed's file. An optional source without one is a file without rows.
-
-    Returns:
-        The reports and, by name, the canonical Parquet files of the feeds that are accepted, or may be and are waived.
-    """
-    from ml_platform.gates.absent import absent
-    from ml_platform.gates.schema import check
-
-    reports: dict[str, GateReport] = {}
-    files: dict[str, Path] = {}
-    for feed in feeds:
-        target = out / f"{feed.name}.parquet"
-        if feed.name in landed:
-            report = check(landed[feed.name], feed, memory_mib=memory_mib, out=target, batch=batch, waived=waived)
-        else:
-            report = absent(feed, target, batch)
-        reports[feed.name] = report
-        if report.accepted or (waived and report.waivable):
-            files[f"{feed.name}.parquet"] = target
-    return reports, files
+    return chain.waivers.standing(stage.name, work.batch, looked_at(work.inputs))
 
 
 def check_results(reports: Mapping[str, GateReport], *, waived: bool) -> list[CheckResult]:
-    """One result a family, over all feeds, with failing rows as tables. What is waived still fails, as a warning."""
-    return [_family(name, reports, waived) for name in FAMILIES]
+    """One result a family, over all feeds, with failing rows as tables.
+
+    What is waived still fails, as a warning; so does what could not be looked at because something else had failed.
+    """
+    names = dict.fromkeys(family.name for report in reports.values() for family in report.families)
+    return [_family(name, reports, waived) for name in names]
 
 
 def _family(name: str, reports: Mapping[str, GateReport], waived: bool) -> CheckResult:
     per_feed = {feed: report.family(name) for feed, report in reports.items()}
-    failed = {feed: family for feed, family in per_feed.items() if not family.passed}
+    told = {feed: family for feed, family in per_feed.items() if family.status != "passed"}
+    failed = any(family.status == "failed" for family in told.values())
     # A line for each feed where all is well: there are thousands of these, and a table costs ten times as much to log.
-    metadata: dict[str, Any] = {f"rows checked of {feed}": family.checked for feed, family in per_feed.items()}
-    if failed:
+    metadata: dict[str, Any] = {f"rows checked of {feed}": f.checked for feed, f in per_feed.items() if f.checked}
+    if told:
         metadata["feeds"] = [
             {"feed": feed, "status": f.status, "failures": f.failures, "checked": f.checked, "fraction": f.fraction}
             for feed, f in per_feed.items()
         ]
-    for feed, family in failed.items():
+    for feed, family in told.items():
+        if family.broken:
+            metadata[f"broken rules of {feed}"] = [asdict(rule) for rule in family.broken[:MAX_CASES]]
         if family.cases:
             metadata[f"failing rows of {feed}"] = [_flat(case) for case in family.cases]
     return CheckResult(
         name=name,
-        passed=not failed,
-        description="; ".join(f"{feed}: {family.message}" for feed, family in failed.items()),
-        warn=waived and bool(failed),
+        passed=not told,
+        description="; ".join(f"{feed}: {f.message}" for feed, f in per_feed.items() if feed in told or f.message),
+        warn=bool(told) and (waived or not failed),
         metadata=metadata,
     )
 

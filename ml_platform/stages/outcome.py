@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.stages.chain import RAW_BATCH, Chain, State
+from ml_platform.stages.evidence import promoted
 from ml_platform.stages.summary import GateOutcome, RegisteredModel, RunSummary, StageSummary
 
 if TYPE_CHECKING:
     import dagster as dg
 
+    from ml_platform.store.manifest import Manifest
+
 STAGES_TAG = ".dagster/ml_platform/stages"
 """The run tag that holds what became of each stage. The prefix is Dagster's for tags that its pages do not show."""
 
 
+TAGGING = threading.Lock()
+"""Held while a run's tags are read and then written: stages may be carried out side by side."""
+
+
 def note_stage(instance: dg.DagsterInstance, run_id: str, summary: StageSummary) -> None:
     """Write what became of a stage to its run, where whoever follows the run from another process finds it."""
-    run = instance.get_run_by_id(run_id)
-    done = stages_done(run) if run is not None else []
-    instance.add_run_tags(run_id, {STAGES_TAG: json.dumps([asdict(stage) for stage in (*done, summary)])})
+    with TAGGING:
+        run = instance.get_run_by_id(run_id)
+        done = stages_done(run) if run is not None else []
+        instance.add_run_tags(run_id, {STAGES_TAG: json.dumps([asdict(stage) for stage in (*done, summary)])})
 
 
 def stages_done(run: dg.DagsterRun) -> list[StageSummary]:
-    """What became of the stages that a run has carried out, in its order."""
+    """What became of the stages that a run has carried out, in the order in which they were done."""
     return [StageSummary(**stage) for stage in json.loads(run.tags.get(STAGES_TAG, "[]"))]
 
 
@@ -46,23 +55,42 @@ def summarize(
         run_id: the Dagster run; "" where there was nothing to run.
         problems: what went wrong.
     """
-    wanted = None if batches is None else sorted(batches)
+    wanted, order = (
+        None if batches is None else sorted(batches),
+        {name: place for place, name in enumerate(chain.stages)},
+    )
     raw = chain.statuses(RAW_BATCH, wanted)
     gate = chain.statuses("validated_batch", [batch for batch in chain.taken() if wanted is None or batch in raw])
+    accepted = {b: s.manifest for b, s in gate.items() if s.state is State.FRESH and s.manifest is not None}
     evaluation = _facts(chain, "evaluation", stages)
     return RunSummary(
         pipeline=chain.pipeline.name,
         run_id=run_id,
-        stages=stages,
-        accepted=sum(status.state is State.FRESH for status in gate.values()),
+        stages=sorted(stages, key=lambda stage: order.get(stage.name, 0)),  # candidates are done in any order
+        accepted=len(accepted),
+        waived=[batch for batch, manifest in accepted.items() if manifest.verdict == "waived"],
         rejected={batch: status.reason for batch, status in gate.items() if status.state is State.REJECTED},
+        warned=_warned(accepted, run_id) if run_id else {},
         incomplete={b: status.reason for b, status in raw.items() if status.state is State.BLOCKED and b not in gate},
         metrics=evaluation.get("metrics", {}),
         baseline_metrics=evaluation.get("baseline", {}),
         gates=[GateOutcome(**gate) for gate in evaluation.get("gates", ())],
-        model=_model(_facts(chain, "registered_model", stages)),
+        model=_model(chain, _facts(chain, "registered_model", stages)),
         problems=problems,
     )
+
+
+def _warned(accepted: Mapping[str, Manifest], run_id: str) -> dict[str, list[str]]:
+    """The checks that warn of batches that the run has looked at: of others it was told before.
+
+    What a waived batch breaks is a warning to Dagster. Here it is told as what it is.
+    """
+    warned = {
+        batch: [check["name"] for check in manifest.facts.get("checks", ()) if check.get("warn")]
+        for batch, manifest in accepted.items()
+        if manifest.run_id == run_id and manifest.verdict != "waived"
+    }
+    return {batch: checks for batch, checks in warned.items() if checks}
 
 
 def _facts(chain: Chain, name: str, stages: Sequence[StageSummary]) -> Mapping[str, Any]:
@@ -73,11 +101,18 @@ def _facts(chain: Chain, name: str, stages: Sequence[StageSummary]) -> Mapping[s
     return manifest.facts if manifest else {}
 
 
-def _model(facts: Mapping[str, Any]) -> RegisteredModel | None:
+def _model(chain: Chain, facts: Mapping[str, Any]) -> RegisteredModel | None:
     if not facts:
         return None
+    now = promoted(chain, facts["trained_model"], facts["version"])
+    waits = now.metadata.get("action") == "waiting"
+    version = str(now.metadata["version"])
     return RegisteredModel(
-        name=facts["name"], version=facts["version"], uri=facts["uri"], aliases=tuple(facts["aliases"])
+        name=facts["name"],
+        version=version,
+        uri=f"models:/{facts['name']}/{version}",
+        aliases=("champion",) if now.passed else ("challenger",) if waits else (),
+        standing="" if now.passed else now.description,
     )
 
 

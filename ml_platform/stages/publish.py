@@ -81,7 +81,7 @@ class Publisher:
                 )
             )
         if result.did is Did.REJECTED or self.is_published(result):
-            for check in manifest.facts.get("checks", ()):
+            for check in self._stage.answers(self._chain, manifest):
                 self._context.log_event(  # it takes evaluations too, whatever its signature says
                     dg.AssetCheckEvaluation(  # type: ignore[arg-type]
                         asset_key=self._key,
@@ -109,7 +109,7 @@ class Publisher:
                 description=check["description"] or None,
                 metadata=_check_metadata(check),
             )
-            for check in manifest.facts.get("checks", ())
+            for check in self._stage.answers(self._chain, manifest)
         ]
         if self.is_published(result):
             yield dg.MaterializeResult(
@@ -165,6 +165,15 @@ class Publisher:
             tags[f"{INPUT_VERSION_PREFIX}{key}"] = manifest.inputs[name]
             if (pointer := self._pointers[upstream].get(batch)) is not None:
                 tags[f"{INPUT_POINTER_PREFIX}{key}"] = str(pointer)
+        return self._beside(manifest) | tags
+
+    def _beside(self, manifest: Manifest) -> dict[str, str]:
+        """The same of an unpartitioned stage above that an artifact does not name: it read what stood there then."""
+        tags: dict[str, str] = {}
+        for upstream in self._stage.upstream:
+            version = self._chain.published.versions(upstream).get(UNPARTITIONED)
+            if upstream not in manifest.inputs and version is not None:
+                tags[f"{INPUT_VERSION_PREFIX}{self._chain.published.key(upstream).to_user_string()}"] = version
         return tags
 
 

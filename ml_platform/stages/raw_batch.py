@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,8 +123,16 @@ def snapshot(
     if version not in work.inputs.values():
         changed = "A file changed since it was listed: run again to take what is there."
         return Outcome(batch=work.batch, error=changed, passing=True)
-    facts = {"landed": {name: file.url for name, file in landed.items()}}
+    facts = {
+        "landed": {name: file.url for name, file in landed.items()},
+        "landed_at": {name: _when(file.modified) for name, file in landed.items() if file.modified},
+    }
     return Outcome(batch=work.batch, data_version=version, files=files, facts=facts)
+
+
+def _when(seconds: float) -> str:
+    """A time that is given in seconds since 1970, in ISO 8601."""
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="seconds")
 
 
 def content_version(digests: Mapping[str, object]) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ml_platform.store.manifest import Manifest
 
 FOLDER = "references"
+GATE_CODE = "ml_platform.gates.schema:check"
 
 
 class ReferenceTable(gated.GatedStage):
@@ -39,7 +40,7 @@ class ReferenceTable(gated.GatedStage):
         return ()
 
     def code(self) -> CodeVersion:
-        return code_version((gated.GATE_CODE, self.reference.schema), params={}, libraries=gated.GATE_LIBRARIES)
+        return code_version((GATE_CODE, self.reference.schema), params={}, libraries=gated.GATE_LIBRARIES)
 
     def inputs(self, chain: Chain, batches: Sequence[str]) -> dict[str, Mapping[str, str] | str]:
         landed = chain.landing_files(FOLDER, self.reference.format).get(self.name)
@@ -54,6 +55,7 @@ class ReferenceTable(gated.GatedStage):
         return {UNPARTITIONED: gated.waivable_inputs(chain, self, UNPARTITIONED, landed_version)}
 
     def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
+        from ml_platform.gates.schema import check
         from ml_platform.versions.content import content_versions
 
         (work,) = works
@@ -65,9 +67,10 @@ class ReferenceTable(gated.GatedStage):
         raw = taken.files[file_name(self.reference)]
         memory = bench.settings.gate_memory
         waiver = gated.waiver_of(bench.chain, self, work)
-        reports, files = gated.check_feeds(
-            [self.reference], {self.name: raw}, bench.scratch, memory, waived=waiver is not None
-        )
+        target = bench.scratch / f"{self.name}.parquet"
+        report = check(raw, self.reference, memory_mib=memory, out=target, waived=waiver is not None)
+        reports = {self.name: report}
+        files = {target.name: target} if report.kept(waived=waiver is not None) else {}
         contents = content_versions({name: [path] for name, path in files.items()})
         version = contents[f"{self.name}.parquet"].data_version if files else ""
         outcome = gated.outcome_of(work, reports, files, version=version, folder=bench.scratch, waiver=waiver)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_pyspark import LazyPySparkResource
 
+from ml_platform.errors import SetupError
 from ml_platform.registry.tracking import MlflowResource
 from ml_platform.settings import Settings
 from ml_platform.stages.chain import Chain
 from ml_platform.stages.opening import chain_of
 from ml_platform.stages.spark import spark_config, stop
 from ml_platform.stages.stage import Bench, Stage
+
+if TYPE_CHECKING:
+    from ml_platform.launch.protocol import Launcher
 
 _secrets: dict[str, dict[str, dict[str, object]]] = {}
 """Storage options by the settings that they belong to."""
@@ -75,19 +79,39 @@ def ended_with_the_step() -> Iterator[None]:
             stop(session)
 
 
+def launcher_of(settings: Settings, context: dg.OpExecutionContext | dg.AssetExecutionContext) -> Launcher:
+    """Where a run's training jobs go, with what dagster-k8s knows of the run: its tags, code location and launcher."""
+    if settings.launcher == "local":
+        from ml_platform.launch.local import LocalLauncher
+
+        return LocalLauncher(settings.home / "jobs")
+    try:
+        from dagster_k8s import K8sRunLauncher
+        from dagster_k8s.container_context import K8sContainerContext
+    except ModuleNotFoundError as error:
+        raise SetupError(
+            "A package for training on Kubernetes is missing.", got=error, fix="pip install 'ml-platform[k8s]'"
+        ) from error
+    from ml_platform.launch.kubernetes.launcher import KubernetesLauncher
+    from ml_platform.stages.opening import store_of
+
+    launching = context.instance.run_launcher
+    known = launching if isinstance(launching, K8sRunLauncher) else None
+    team = K8sContainerContext.create_for_run(context.run, known, include_run_tags=True)
+    return KubernetesLauncher(settings.kubernetes, store_of(settings), settings.home / "jobs-kubernetes", team=team)
+
+
 @contextmanager
 def bench_of(
     chain: Chain, context: dg.OpExecutionContext | dg.AssetExecutionContext, spark: Any, mlflow: Any
 ) -> Iterator[Bench]:
     """What bodies use during one step."""
-    from ml_platform.launch.local import LocalLauncher
-
     with chain.store.scratch() as scratch, ended_with_the_step():
         yield Bench(
             chain=chain,
             context=context,
             spark=spark,
             mlflow=mlflow,
-            launcher=LocalLauncher(chain.settings.home / "jobs"),
+            launcher=launcher_of(chain.settings, context),
             scratch=scratch,
         )

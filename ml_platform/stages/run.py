@@ -136,7 +136,7 @@ def _all_done(chain: Chain, request: Request) -> list[StageSummary] | None:
         states = [_settled(chain, name, batch, status) for batch, status in statuses.items()]
         if None in states:
             return None
-        if states and State.FRESH not in states:
+        if states and State.FRESH not in states and not chain.stages[name].apart:
             whole = not chain.stages[name].partitioned
             # What a gate refuses stops what is below. What reads all batches may wait for some that were not asked for.
             stopped |= whole and (State.REJECTED in states or request.batches is not None)

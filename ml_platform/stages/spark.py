@@ -94,6 +94,12 @@ def started(resource: Any) -> SparkSession:
     return session
 
 
+def java_version(session: SparkSession) -> str:
+    """The version of the Java that a session's driver runs on."""
+    jvm: Any = session.sparkContext._jvm
+    return str(jvm.java.lang.System.getProperty("java.version"))
+
+
 def stop(session: SparkSession) -> None:
     """Stop the session and end its JVM, which `session.stop()` alone leaves running with all of its memory.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,7 @@ class Outcome:
         rejected: why a gate refused it, or "" when it is accepted.
         gated: whether the stage is a gate at all.
         waived: a person has accepted it, though the gate would have rejected it.
+        inputs: what it turned out to be made of, where that is not what the work says: its name follows from this.
         error: why nothing could be built; nothing is committed then.
         passing: whether the error may go away by itself (`failures`).
     """
@@ -78,6 +80,7 @@ class Outcome:
     rejected: str = ""
     gated: bool = False
     waived: bool = False
+    inputs: Mapping[str, str] | None = None
     error: str = ""
     passing: bool = False
 
@@ -100,7 +103,8 @@ class Check:
 
 @dataclass(kw_only=True)
 class Bench:
-    """Everything a body may use while it runs. `scratch` is a folder that vanishes afterwards."""
+    """Everything a body may use while it runs. `scratch` is a folder that vanishes afterwards; `stopping` is set when
+    the run was ended, for bodies in threads that no signal reaches."""
 
     chain: Chain
     context: OpExecutionContext | AssetExecutionContext
@@ -108,6 +112,7 @@ class Bench:
     mlflow: MlflowResource
     launcher: Launcher
     scratch: Path
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     @property
     def pipeline(self) -> Pipeline:
@@ -147,6 +152,8 @@ class Stage(ABC):
         name: last part of the asset key.
         partitioned: whether it has one artifact a batch.
         kinds: what Dagster's UI shows as icons.
+        apart: whether a run carries it out last, whatever became of the stages that it does not read. Where nothing
+            of it can be built yet, the run is none the worse.
         waivable: whether a person may accept what its gate rejected.
         chunk: how many batches a body treats in one call at most: what a killed run may lose.
     """
@@ -154,6 +161,7 @@ class Stage(ABC):
     name: str
     partitioned: ClassVar[bool] = False
     kinds: ClassVar[tuple[str, ...]] = ()
+    apart: ClassVar[bool] = False
     waivable: ClassVar[bool] = False
     chunk: ClassVar[int] = 1
 
@@ -217,6 +225,11 @@ class Stage(ABC):
     def checks(self) -> tuple[Check, ...]:
         """The asset checks that every artifact of the stage answers."""
         return ()
+
+    def answers(self, chain: Chain, manifest: Manifest) -> Sequence[Mapping[str, Any]]:
+        """The results of an artifact's checks when it is published, as the manifest's facts have them."""
+        found: Sequence[Mapping[str, Any]] = manifest.facts.get("checks", ())
+        return found
 
     def metadata(self, chain: Chain, manifest: Manifest) -> dict[str, MetadataValue]:
         """What a person wants to see of an artifact in the UI, beside what every artifact shows."""

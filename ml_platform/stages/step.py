@@ -11,7 +11,7 @@ import dagster as dg
 from ml_platform.failures import FAILURE_TAG, Failure, classify
 from ml_platform.stages import progress
 from ml_platform.stages.execute import Did, Result, execute
-from ml_platform.stages.outcome import note_stage
+from ml_platform.stages.outcome import TAGGING, note_stage
 from ml_platform.stages.publish import Publisher
 from ml_platform.stages.summary import StageSummary
 from ml_platform.words import few
@@ -39,7 +39,7 @@ class StageRun:
     ) -> None:
         self.stage, self.bench = stage, bench
         self.publisher = Publisher(stage, bench.chain, bench.context, again=again or force)
-        self._batches, self._force, self._partial = batches, force, partial
+        self._batches, self._force, self._partial, self._again = batches, force, partial, again
         self._counts = dict.fromkeys(Did, 0)
         self._seconds = 0.0
         self._lasting = False
@@ -59,6 +59,8 @@ class StageRun:
 
         def tell(count: int, message: str) -> None:
             nonlocal total
+            if self.bench.stopping.is_set():
+                raise KeyboardInterrupt
             total = done + count
             self._tell(done, total, message)
 
@@ -82,6 +84,7 @@ class StageRun:
 
     def summary(self) -> StageSummary:
         """What became of the batches."""
+        told = self._partial or not any(self._counts[did] for did in (Did.BUILT, Did.CACHED, Did.FRESH))
         return StageSummary(
             name=self.stage.name,
             built=self._counts[Did.BUILT],
@@ -90,17 +93,23 @@ class StageRun:
             rejected=self._counts[Did.REJECTED],
             failed=self._counts[Did.FAILED],
             seconds=self._seconds,
-            detail=next(iter(self.reasons[Did.BLOCKED].values()), "") if self._partial else "",
+            detail=next(iter(self.reasons[Did.BLOCKED].values()), "") if self._lenient and told else "",
         )
+
+    @property
+    def _lenient(self) -> bool:
+        """Whether what cannot be built yet is only told."""
+        return self._partial or (self.stage.apart and not self._again)
 
     def refuse(self) -> dg.Failure | None:
         """The failure that a step must end in, if any: something failed, or nothing of what was asked could be had.
 
         A run of some batches is not for what reads them all: that may wait for the others, or stand as it was before.
+        A stage apart waits for what this run may not be able to bring about, such as a person's word.
         """
         failed, rejected, blocked = (self.reasons[did] for did in (Did.FAILED, Did.REJECTED, Did.BLOCKED))
         usable = sum(self._counts[did] for did in (Did.BUILT, Did.CACHED, Did.FRESH))
-        partial = self._partial and not self.stage.partitioned and not rejected
+        partial = self._lenient and (self.stage.apart or not self.stage.partitioned) and not rejected
         if not failed and (usable or partial or not (rejected or blocked)):
             return None
         self._classify(lasting=self._lasting or not failed)
@@ -118,10 +127,11 @@ class StageRun:
     def _classify(self, *, lasting: bool) -> None:
         """Say on the run whether trying again later makes sense. One lasting failure makes it a lasting one."""
         instance, run_id = self.bench.context.instance, self.bench.run_id
-        run = instance.get_run_by_id(run_id)
-        if run is not None and run.tags.get(FAILURE_TAG) != "permanent":
-            failure: Failure = "permanent" if lasting else "passing"
-            instance.add_run_tags(run_id, {FAILURE_TAG: failure})
+        with TAGGING:
+            run = instance.get_run_by_id(run_id)
+            if run is not None and run.tags.get(FAILURE_TAG) != "permanent":
+                failure: Failure = "permanent" if lasting else "passing"
+                instance.add_run_tags(run_id, {FAILURE_TAG: failure})
 
     def _tell(self, done: int, total: int, message: str = "") -> None:
         progress.notify(self.bench.run_id, self.stage.name, done, max(total, 1), message)

@@ -47,12 +47,14 @@ class GateOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class RegisteredModel:
-    """A version in the model registry. `uri` is what `mlflow.pyfunc.load_model` takes."""
+    """A version in the model registry. `uri` is what `mlflow.pyfunc.load_model` takes; `standing` says why it is not
+    the champion."""
 
     name: str
     version: str
     uri: str
     aliases: Sequence[str] = ()
+    standing: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +65,10 @@ class RunSummary:
         pipeline: its name.
         run_id: the Dagster run, or "" when there was nothing to run.
         stages: in the order of the chain.
-        accepted: how many batches of this run's selection stand accepted.
+        accepted: how many batches of this run's selection stand accepted, waived ones among them.
+        waived: those of them that a person has accepted though the gate would have rejected them.
         rejected: why, by batch.
+        warned: of batches that this run has accepted, without waived ones, the checks that warn, by batch.
         incomplete: which required sources are missing, by batch.
         metrics: of the model on the holdout.
         baseline_metrics: of the baseline on the same rows; may lack metrics.
@@ -79,7 +83,9 @@ class RunSummary:
     run_id: str = ""
     stages: Sequence[StageSummary] = ()
     accepted: int = 0
+    waived: Sequence[str] = ()
     rejected: Mapping[str, str] = field(default_factory=dict)
+    warned: Mapping[str, Sequence[str]] = field(default_factory=dict)
     incomplete: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     baseline_metrics: Mapping[str, float] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ml_platform.gates.declaration import DRIFT, FEATURE_CHECKS, RATE, SHIFT
 from ml_platform.gates.waivers import WAIVED_BEFORE
 from ml_platform.stages import warm
 from ml_platform.stages.chain import State
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 LIST_FILE = "training_set.json"
 NO_LEAKAGE = "no_leakage"
 NOT_EMPTY = "not_empty"
+NOT_REACHED = "Not reached."
 SHOWN = 10
 
 
@@ -89,14 +91,21 @@ class TrainingSet(Stage):
             "label": self.pipeline.label,
             "task": self.pipeline.task,
             "leakage_limit": self.pipeline.leakage_limit,
+            "feature_gate": asdict(self.pipeline.feature_gate),
+            "history": [self.pipeline.batch_gate.history, self.pipeline.batch_gate.least],
         }
-        if self.pipeline.recipe.warm_start is not None:
+        if self._warm:
             params["warm_start"] = True  # only then is the champion looked up
-        return code_version(("ml_platform.gates.leakage:separation",), params=params, libraries=("scikit-learn",))
+        roots = ("ml_platform.gates.leakage:separation", "ml_platform.gates.matrix:examine")
+        return code_version(roots, params=params, libraries=("scikit-learn", "polars", "datasketches"))
 
     def checks(self) -> tuple[Check, ...]:
+        gate = self.pipeline.feature_gate
+        limits = {RATE: gate.drift, DRIFT: gate.drift, SHIFT: gate.shift}
+        warned = {name for name, limit in limits.items() if limit.reject is None}
         return (
             Check(name=NOT_EMPTY, description="Are there batches to learn from and batches to hold out?"),
+            *(Check(name=name, description=text, blocking=name not in warned) for name, text in FEATURE_CHECKS.items()),
             Check(name=NO_LEAKAGE, description="Does no feature alone separate the label suspiciously well?"),
         )
 
@@ -150,10 +159,7 @@ class TrainingSet(Stage):
         path.write_text(json.dumps(asdict(listed), indent=1, sort_keys=True))
         empty = self._emptiness(listed)
         checks = [CheckResult(name=NOT_EMPTY, passed=not empty, description=empty)]
-        if not empty:
-            checks.append(self._leakage(TrainingList.paths(bench.store, listed.train)))
-        else:
-            checks.append(CheckResult(name=NO_LEAKAGE, passed=False, description="Not reached."))
+        checks += self._looked_at(bench.store, listed) if not empty else _not_reached(*FEATURE_CHECKS, NO_LEAKAGE)
         content: list[Any] = [[(m.batch, m.version) for m in part] for part in (listed.train, listed.holdout)]
         yield Outcome(
             batch=UNPARTITIONED,
@@ -170,15 +176,20 @@ class TrainingSet(Stage):
                 "warm_start": self._parent(bench, listed.train, left_out),
             },
             checks=checks,
-            rejected=empty or "; ".join(check.description for check in checks if not check.passed),
+            rejected=empty or _reasons(checks),
             gated=True,
         )
 
     def _parent(self, bench: Bench, train: Sequence[Member], left_out: Mapping[str, str]) -> dict[str, str]:
         """Which model training is to go on from: settled here, for good."""
-        if self.pipeline.recipe.warm_start is None:
+        if not self._warm:
             return {}
         return warm.parent_of(bench.chain, train, left_out)
+
+    @property
+    def _warm(self) -> bool:
+        """Whether training goes on from the champion."""
+        return any(recipe.warm_start is not None for recipe in self.pipeline.recipes.values())
 
     @staticmethod
     def _emptiness(listed: TrainingList) -> str:
@@ -186,6 +197,29 @@ class TrainingSet(Stage):
             if not sum(member.rows for member in getattr(listed, name)):
                 return f"The split leaves no rows in `{name}`: land batches of that window or change the split."
         return ""
+
+    def _looked_at(self, store: Store, listed: TrainingList) -> list[CheckResult]:
+        """What there is to say of the rows themselves. Reads all of them."""
+        checks = list(self._matrix(store, listed))
+        if all(check.passed or check.warn for check in checks):
+            return [*checks, self._leakage(TrainingList.paths(store, listed.train))]
+        return [*checks, *_not_reached(NO_LEAKAGE)]
+
+    def _matrix(self, store: Store, listed: TrainingList) -> Iterator[CheckResult]:
+        from ml_platform.gates.matrix import examine
+
+        train, holdout = (
+            {member.batch: TrainingList.paths(store, [member]) for member in part}
+            for part in (listed.train, listed.holdout)
+        )
+        for finding in examine(self.pipeline, train=train, holdout=holdout):
+            yield CheckResult(
+                name=finding.name,
+                passed=finding.passed,
+                description=finding.message,
+                warn=not finding.rejects,
+                metadata={title: list(rows) for title, rows in finding.tables.items()},
+            )
 
     def _leakage(self, paths: Sequence[Path]) -> CheckResult:
         import pyarrow.dataset as ds
@@ -222,6 +256,16 @@ class TrainingSet(Stage):
             **waived_shown(facts),
             **({"warm start": told} if (told := warm.describe(facts)) else {}),
         }
+
+
+def _not_reached(*names: str) -> list[CheckResult]:
+    return [CheckResult(name=name, passed=False, description=NOT_REACHED) for name in names]
+
+
+def _reasons(checks: Sequence[CheckResult]) -> str:
+    """Why a gate refuses the matrix; "" where it does not."""
+    failed = [check for check in checks if not check.passed and not check.warn and check.description != NOT_REACHED]
+    return "; ".join(check.description for check in failed)
 
 
 def _as_member(manifest: Manifest) -> Member:

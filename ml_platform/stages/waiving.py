@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ml_platform.errors import RefusedError
 from ml_platform.gates.report import WAIVABLE
 from ml_platform.gates.waivers import INPUT as WAIVER
-from ml_platform.gates.waivers import Waiver, expiry, iso
+from ml_platform.gates.waivers import Waiver, expiry, iso, looked_at
 from ml_platform.stages.chain import RAW_BATCH, State, Status
 from ml_platform.stages.stage import UNPARTITIONED
 
@@ -64,12 +64,11 @@ def waive(
     assert status.work is not None
     assert manifest is not None
     _refuse_unreadable(manifest, where)
-    (version,) = (version for name, version in status.work.inputs.items() if name != WAIVER)
     waiver = Waiver(
         pipeline=chain.pipeline.name,
         stage=stage,
         batch=batch,
-        data_version=version,
+        data_version=looked_at(status.work.inputs),
         by=by.strip(),
         reason=reason.strip(),
         when=iso(chain.waivers.now),

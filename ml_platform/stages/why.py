@@ -171,15 +171,23 @@ class Why:
                 text = self._landed(stage, data.items)
             elif upstream == "waiver":
                 text = self._waiver(stage, how, sorted(data.artifacts))
+            elif upstream == "history":
+                names = few(sorted(data.artifacts))
+                more = "are enough" if how == "gone" else "are no longer enough"
+                text = f"there {more} batches before {names} to compare with"
             elif upstream == "waived":
                 text = "what is waived changed"
             elif upstream == "warm start":  # beside the champion, or alone when the share to replay changed
                 if any(other == "champion" for other, _ in changed):
                     continue
                 text = "another share of what the champion knows is seen again"
+            elif upstream == "champion" and stage.partitioned:
+                text = "there is another champion"
             elif upstream == "champion":
                 how_now = {"gone": "begins anew", "new": "goes on from a champion"}
                 text = f"training {how_now.get(how, 'goes on from another champion')}"
+            elif upstream == "threshold":
+                text = "the champion has another threshold"
             elif upstream == "registry":
                 text = "another model registry is set"
             else:

@@ -30,6 +30,9 @@ class Backend(Protocol):
     stamps_from: int
     """From so many files on, looking at their stamps costs less than reading them."""
 
+    def is_there(self) -> bool:
+        """Whether anything is kept there."""
+
     def place(self, path: str) -> str:
         """A name of the file that is unique over all stores."""
 

@@ -7,7 +7,9 @@
     claims/.owners/<token>.json                             the process that holds claims
     waivers/<pipeline>/<stage>/<batch>/<data version>/<time>-<hash>.json  who accepted what a gate had rejected
     waivers/<pipeline>/withdrawn-batches/<batch>/<time>-<hash>.json  who took a batch out of training
+    trail/<pipeline>/<registry>/<number>.json               who decided which model is used, one after another
     used/<path of a manifest or of bytes>                   when an old file was last relied on
+    jobs/<fingerprint>/<specification>/                     what a training job elsewhere reads, keeps and leaves
     tmp/<time>-<host>-<boot>-<pid>-<start>-<random>/        scratch; what a dead process left is garbage
 
 Paths are relative to the store's root, with forward slashes.
@@ -32,9 +34,11 @@ TMP = "tmp"
 USED = "used"
 _SCRATCH_TIME = "%Y%m%dT%H%M%S"
 _SCRATCH = re.compile(r"(\d{8}T\d{6})-([\w.]+)-([0-9a-f]{8})-(\d+)-([\w.]*)-[0-9a-f]{8}")
+JOBS = "jobs"
 CLAIMS = "claims"
 OWNERS = f"{CLAIMS}/.owners"
 WAIVERS = "waivers"
+TRAIL = "trail"
 
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -105,6 +109,26 @@ def withdrawal(pipeline: str, batch: str) -> str:
 def decision(folder: str, name: str) -> str:
     """Where one record of a waiver or a withdrawal is kept."""
     return f"{folder}/{_segment(name)}.json"
+
+
+def trail(pipeline: str, registry: str) -> str:
+    """The folder of what was decided about a pipeline's models in one registry."""
+    return f"{TRAIL}/{_segment(pipeline)}/{_segment(registry)}"
+
+
+def trail_record(pipeline: str, registry: str, number: int) -> str:
+    """Where the decision with this number is kept; the first one has 1."""
+    return f"{trail(pipeline, registry)}/{number:08d}.json"
+
+
+def jobs(name: str) -> str:
+    """The folder of all that jobs of one name keep in the store."""
+    return f"{JOBS}/{_segment(name)}"
+
+
+def job(name: str, specification: str) -> str:
+    """The folder of one job that runs where nothing but the store is shared."""
+    return f"{jobs(name)}/{_segment(specification)}"
 
 
 def used(path: str) -> str:

@@ -35,6 +35,13 @@ class LocalBackend:
         self.scratch_root = root / layout.TMP
         self._made: set[Path] = set()
 
+    def is_there(self) -> bool:
+        with telling("The store cannot be read.", self.root):
+            try:
+                return any(True for _ in self.root.iterdir())
+            except FileNotFoundError:
+                return False
+
     def place(self, path: str) -> str:
         return self._base + path
 
@@ -187,11 +194,13 @@ class LocalBackend:
 
     def remove_unless(self, paths: Sequence[str], wanted: Callable[[Sequence[str]], Set[str]]) -> set[str]:
         # Out of sight first, then asked, then removed or put back: who relies on a file says so before looking for it,
-        # so either is seen here, or finds it gone.
+        # so either is seen here, or finds it gone. Asked before too: what somebody relies on stays in sight.
         removed = set()
         with telling("The store cannot be written.", self.root):
             self._folder(self.scratch_root, set())
             for path in paths:
+                if path in wanted([path]):
+                    continue
                 with self._temporary() as aside, contextlib.suppress(FileNotFoundError):
                     os.rename(self._base + path, aside)
                     if path not in wanted([path]):

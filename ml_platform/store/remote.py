@@ -42,6 +42,13 @@ class RemoteBackend:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}  # a connection does not travel
 
+    def is_there(self) -> bool:
+        with telling("The store cannot be read.", self.url):
+            try:
+                return bool(self._fs.ls(self._root, detail=False))
+            except FileNotFoundError:
+                return False
+
     def place(self, path: str) -> str:
         return f"{self.url}/{path}"
 

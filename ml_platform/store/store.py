@@ -40,6 +40,9 @@ _A = TypeVar("_A")
 _B = TypeVar("_B")
 _THREADS = 8
 
+ASIDE = 0.05
+"""Seconds after which a missing file is looked for once more: a collection of garbage takes a file out of sight for an
+instant before it finds out that somebody has just relied on it."""
 RENEWED_AFTER = 3600.0
 """Seconds after which a commit that relies on bytes from before says so. Far less than garbage must be old."""
 
@@ -70,6 +73,11 @@ class Store:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_claims": None}  # what a process holds does not travel
+
+    @property
+    def backend(self) -> Backend:
+        """Where its bytes are, for what is kept beside the artifacts."""
+        return self._backend
 
     @property
     def claims(self) -> Claims:
@@ -233,6 +241,12 @@ class Store:
         found |= self._parse_all([path for path in stamps if path not in found], "Left out")
         return sorted(found.values(), key=lambda manifest: (manifest.created, manifest.fingerprint))
 
+    def manifests(self, pipeline: str, stage: str, fingerprints: Iterable[str]) -> dict[str, Manifest]:
+        """Those manifests of a stage that are there, with their facts, read at once; files not verified."""
+        paths = {layout.manifest(pipeline, stage, each): each for each in fingerprints}
+        found = self._parse_all(list(paths), "Left out")
+        return {paths[path]: manifest for path, manifest in found.items()}
+
     def records(self, folder: str) -> list[str]:
         """Paths of the small files below a folder that `layout` made, in name order."""
         return sorted(self._backend.scan(folder))
@@ -256,6 +270,10 @@ class Store:
 
     def _mark_used(self, paths: Sequence[str]) -> None:
         self._backend.renew_many([layout.used(path) for path in paths], b"")
+
+    def is_there(self) -> bool:
+        """Whether anything is in it. A new store is empty, and so is the folder where one is not mounted."""
+        return self._backend.is_there()
 
     def probe(self) -> str:
         """Write, read and remove a small file. Returns what the store is, in words. Raises StoreError."""
@@ -336,7 +354,12 @@ class Store:
 
     def _damage(self, files: Iterable[ArtifactFile]) -> dict[str, str]:
         """What is wrong with each damaged file, by SHA-256."""
-        return self._check(files)[0]
+        files = list(files)
+        damage = self._check(files)[0]
+        if damage:
+            time.sleep(ASIDE)
+            damage = self._check(file for file in files if file.sha256 in damage)[0]
+        return damage
 
     def _check(self, files: Iterable[ArtifactFile]) -> tuple[dict[str, str], dict[str, Stamp]]:
         """What is wrong with each damaged file, and the stamps of the others, by SHA-256.

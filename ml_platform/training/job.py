@@ -26,7 +26,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn.parallel import DistributedDataParallel
 
 from ml_platform.errors import TrainingError
-from ml_platform.training import fitting, loader, loop, model_folder, plan, warm, watchdog
+from ml_platform.training import fitting, loader, loop, model_folder, plan, preemption, warm, watchdog
 from ml_platform.training.checkpoint import Checkpoints
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.loader import Cuts, Loader
@@ -153,8 +153,12 @@ def distribute(module: nn.Module, place: Place) -> nn.Module:
     return DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
 
 
-def run(job: TrainingJob, place: Place, report: Reporter | None) -> None:
-    """Train, and write the model folder on rank 0."""
+def run(job: TrainingJob, place: Place, report: Reporter | None, *, asked: preemption.Asked | None = None) -> None:
+    """Train, and write the model folder on rank 0.
+
+    Args:
+        asked: set when this process is to end: it then takes a checkpoint and raises PreemptedError.
+    """
     begun = time.perf_counter()
     data = prepare(job, place)
     load_seconds = time.perf_counter() - begun
@@ -175,20 +179,23 @@ def run(job: TrainingJob, place: Place, report: Reporter | None) -> None:
         )
     topology = _topology(place, data.loader.mode)
     say = report.line if report else lambda line: None
-    checkpoints = Checkpoints(job, place.rank, place.gather, topology, say)
-    epochs = loop.train(
-        model,
-        data.loader,
-        data.cuts,
-        task=job.task,
-        recipe=job.recipe,
-        rank=place.rank,
-        device=place.device,
-        report=report.progress if report else lambda values: None,
-        progress_seconds=job.progress_seconds,
-        checkpoints=checkpoints,
-    )
-    resources = place.gather(_resources(place))
+    checkpoints = Checkpoints(job, place.rank, place.gather, topology, say, asked or preemption.Asked())
+    try:
+        epochs = loop.train(
+            model,
+            data.loader,
+            data.cuts,
+            task=job.task,
+            recipe=job.recipe,
+            rank=place.rank,
+            device=place.device,
+            report=report.progress if report else lambda values: None,
+            progress_seconds=job.progress_seconds,
+            checkpoints=checkpoints,
+        )
+    finally:
+        checkpoints.finish()
+    resources = place.gather(_resources(place, time.perf_counter() - begun))
     if place.rank == 0:
         history = {
             "epochs": [asdict(epoch) for epoch in epochs],
@@ -196,6 +203,7 @@ def run(job: TrainingJob, place: Place, report: Reporter | None) -> None:
             "load_seconds": load_seconds,
             "seconds": time.perf_counter() - begun,
             "resources": resources,
+            "checkpoints": {"taken": checkpoints.taken, "held_up_seconds": checkpoints.held_up},
             "warm_start": data.started.to_record(),
             "topology": topology,
         }
@@ -218,7 +226,8 @@ def _topology(place: Place, rows_in: str) -> dict[str, Any]:
     }
 
 
-def _resources(place: Place) -> dict[str, float]:
+def _resources(place: Place, seconds: float) -> dict[str, float]:
+    """What this rank has used since the process began: after a restart, since that. A GPU is used all the time."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
     gpu = torch.cuda.max_memory_allocated() / 2**20 if place.device != "cpu" else 0.0
@@ -227,6 +236,7 @@ def _resources(place: Place) -> dict[str, float]:
         "peak_memory_mib": round(usage.ru_maxrss / unit, 1),
         "peak_gpu_memory_mib": round(gpu, 1),
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
+        "gpu_seconds": round(seconds if place.device != "cpu" else 0.0, 2),
     }
 
 
@@ -242,13 +252,18 @@ def main() -> None:
     job = TrainingJob.from_json(options.spec.read_bytes())
     if not job.output:
         raise TrainingError("The job has no output folder.", where=options.spec, fix="set `output`")
+    asked = preemption.listen()
     settle(job)
-    with joined(job) as place:
-        if place.rank == 0:
-            with reporter() as report:
-                run(job, place, report)
-        else:
-            run(job, place, None)
+    try:
+        with joined(job) as place:
+            if place.rank == 0:
+                with reporter() as report:
+                    run(job, place, report, asked=asked)
+            else:
+                run(job, place, None, asked=asked)
+    except preemption.PreemptedError as error:
+        sys.stderr.write(f"{job.pipeline}: {error}\n")
+        sys.exit(preemption.PREEMPTED)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,7 @@ def train(
 
     Raises:
         TrainingError: the loss is not finite, or the model returns logits of the wrong shape.
+        PreemptedError: the job was asked to end, and a checkpoint is safe.
     """
     loss_of = loss_function(task, recipe.loss)
     bare = model.module if isinstance(model, DistributedDataParallel) else model

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,17 @@ from ml_platform.training.model_inputs import ModelInputs
 from ml_platform.training.preprocessing import Preprocessing
 from ml_platform.training.result import CONTENT, RESULT, FolderResult, read_result
 
-__all__ = ["CONTENT", "FolderResult", "LoadedModel", "build", "load", "read_result", "write"]
+__all__ = [
+    "CONTENT",
+    "FolderResult",
+    "LoadedModel",
+    "build",
+    "load",
+    "read_result",
+    "sha256",
+    "write",
+    "write_json",
+]
 
 SCHEMA_VERSION = 1
 CANNOT_REBUILD = "The model cannot be rebuilt."
@@ -89,12 +99,12 @@ def write(
     }
     if warm and job.warm is not None:
         model["warm_start"] = job.warm.parent
-    _write_json(draft / "model.json", model)
-    _write_json(draft / "preprocessing.json", {"schema": SCHEMA_VERSION, **preprocessing.to_record()})
+    write_json(draft / "model.json", model)
+    write_json(draft / "preprocessing.json", {"schema": SCHEMA_VERSION, **preprocessing.to_record()})
     save_model(module, str(draft / "weights.safetensors"))
-    _write_json(draft / "history.json", {"schema": SCHEMA_VERSION, **history})
-    files = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
-    _write_json(draft / RESULT, {"schema": SCHEMA_VERSION, "files": files})
+    write_json(draft / "history.json", {"schema": SCHEMA_VERSION, **history})
+    files = {path.name: sha256(path) for path in sorted(draft.iterdir())}
+    write_json(draft / RESULT, {"schema": SCHEMA_VERSION, "files": files})
     for path in [*draft.iterdir(), draft]:
         _flush(path)
     shutil.rmtree(output, ignore_errors=True)  # what an earlier, damaged attempt may have left
@@ -103,8 +113,17 @@ def write(
     return output
 
 
-def load(folder: Path) -> LoadedModel:
+def _built(record: Mapping[str, Any], preprocessing: Preprocessing) -> nn.Module:
+    recipe = record["recipe"]
+    return build(recipe["model"], preprocessing.inputs(), recipe["hyperparameters"])
+
+
+def load(folder: Path, rebuild: Callable[[Mapping[str, Any], Preprocessing], nn.Module] = _built) -> LoadedModel:
     """Read a model folder; `history.json` and `result.json` are not needed.
+
+    Args:
+        folder: where it is.
+        rebuild: makes the module of what `model.json` says and the preprocessing; its weights are then loaded.
 
     Raises:
         TrainingError: a file is missing or damaged, or was written by another version of the platform.
@@ -112,8 +131,7 @@ def load(folder: Path) -> LoadedModel:
     model, preprocessing = (_read_json(folder / name) for name in ("model.json", "preprocessing.json"))
     try:
         fitted = Preprocessing.from_record(preprocessing)
-        recipe = model["recipe"]
-        module = build(recipe["model"], fitted.inputs(), recipe["hyperparameters"])
+        module = rebuild(model, fitted)
         load_model(module, str(folder / "weights.safetensors"))
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, AttributeError, ImportError) as error:
         raise TrainingError(
@@ -144,11 +162,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     return record
 
 
-def _write_json(path: Path, record: Mapping[str, Any]) -> None:
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write one of the folder's JSON files, always with the same bytes for the same record."""
     path.write_text(json.dumps(record, sort_keys=True, indent=1) + "\n")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Hash of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

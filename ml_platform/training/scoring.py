@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ml_platform.errors import FeatureError
-from ml_platform.training import model_folder
+from ml_platform.training import ensemble, model_folder
 
 _ROWS = 65_536  # scored at once: bounds the activations' memory
 
@@ -25,8 +25,9 @@ class Scorer:
 
     @classmethod
     def load(cls, folder: Path | str) -> Scorer:
-        """Read a model folder. Raises TrainingError where it is not one, is damaged, or cannot be rebuilt."""
-        return cls(model_folder.load(Path(folder)))
+        """Read a model folder, also an ensemble's. Raises TrainingError where it is not one, is damaged, or cannot be
+        rebuilt."""
+        return cls(ensemble.load(Path(folder)))
 
     @property
     def task(self) -> str:
@@ -37,6 +38,16 @@ class Scorer:
     def columns(self) -> tuple[str, ...]:
         """The columns that rows must have."""
         return self._model.preprocessing.columns
+
+    @property
+    def numeric(self) -> tuple[str, ...]:
+        """Columns of numbers."""
+        return tuple(feature.name for feature in self._model.preprocessing.numeric)
+
+    @property
+    def categorical(self) -> dict[str, bool]:
+        """Columns of categories, and whether they are text."""
+        return {feature.name: feature.kind == "string" for feature in self._model.preprocessing.categorical}
 
     @property
     def classes(self) -> tuple[Any, ...]:

@@ -64,6 +64,8 @@ def parent_of(job: TrainingJob) -> model_folder.LoadedModel | str:
         mine = getattr(job, name)
         if record[name] != (list(mine) if isinstance(mine, tuple) else mine):
             return f"it was trained for another {name}: {record[name]}"
+    if "recipe" not in record:
+        return "it is an average of several models"
     recipe = job.recipe.identity()
     for name in ("model", "hyperparameters"):
         if record["recipe"][name] != json.loads(json.dumps(recipe[name])):

@@ -11,14 +11,35 @@ from ml_platform.cli.main import app, main
 from ml_platform.errors import PlatformError
 from ml_platform_tests.cli.conftest import Command
 
-COMMANDS = ("run", "waive", "waivers", "withdraw", "plan", "explain", "ui", "land", "list", "new", "gc", "doctor")
+COMMANDS = (
+    "run",
+    "check",
+    "canary",
+    "gates",
+    "waive",
+    "waivers",
+    "withdraw",
+    "plan",
+    "explain",
+    "impact",
+    "lineage",
+    "ui",
+    "land",
+    "list",
+    "new",
+    "gc",
+    "sweep",
+    "doctor",
+)
+GROUPS = ("models",)
 
 
 def test_the_first_page_names_every_command_and_shows_how_to_begin(command: Command) -> None:
     answer = command("--help")
     assert answer.code == 0
     assert {info.name for info in app.registered_commands} == set(COMMANDS)
-    for name in COMMANDS:
+    assert {group.typer_instance.info.name for group in app.registered_groups if group.typer_instance} == set(GROUPS)
+    for name in (*COMMANDS, *GROUPS):
         assert f"│ {name} " in answer.out
     assert "ml-platform run nyc_flights" in answer.out
     assert "ML_PLATFORM_HOME" in answer.out
@@ -29,7 +50,7 @@ def test_without_a_word_the_same_page_is_shown(command: Command) -> None:
     assert "ml-platform doctor" in answer.out + answer.err
 
 
-@pytest.mark.parametrize("name", ["run", "ui", "land", "new", "gc"])
+@pytest.mark.parametrize("name", ["run", "ui", "land", "new", "gc", "sweep"])
 def test_a_command_shows_examples_one_a_line(command: Command, name: str) -> None:
     lines = [line.strip() for line in command(name, "--help").out.splitlines()]
     assert sum(line.startswith(f"ml-platform {name}") for line in lines) >= 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rich.console import Console
 
@@ -48,6 +50,29 @@ def test_it_names_batches_metrics_gates_and_the_model(settings: Settings) -> Non
     assert "make ui" in text
 
 
+def test_it_says_which_checks_warn_of_which_batches(settings: Settings) -> None:
+    text = shown(replace(WELL, warned={"2013-04-01": ["drift"], "2013-04-02": ["drift", "freshness"]}), settings)
+    assert "2013-04-01, 2013-04-02: drift" in text
+    assert "2013-04-02: freshness" in text
+    assert "ml-platform gates nyc_flights" in text
+
+
+def test_it_says_which_of_the_accepted_are_waived(settings: Settings) -> None:
+    text = shown(replace(WELL, waived=("2013-04-01", "2013-04-02")), settings)
+    assert "175 accepted (2 of them waived), 11 rejected" in text
+    assert "waived    2013-04-01, 2013-04-02" in text
+    assert "waived" not in shown(WELL, settings)
+
+
+def test_a_long_remark_on_a_stage_stands_below_the_table(settings: Settings) -> None:
+    remark = "lot-1 has not been validated by this code: materialize it first"
+    stages = (StageSummary(name="features", built=1, detail=remark), StageSummary(name="other", detail="402 rows/s"))
+    text = shown(replace(WELL, stages=stages), settings)
+    assert text.count(remark) == 1
+    assert f"features  {remark}" in text
+    assert "402 rows/s" in text
+
+
 def test_a_rejected_batch_is_a_verdict_and_no_failure() -> None:
     assert WELL.ok
 
@@ -61,8 +86,6 @@ def test_a_rejected_batch_is_a_verdict_and_no_failure() -> None:
     ],
 )
 def test_what_failed_is_shown_and_not_ok(change: dict[str, object], settings: Settings) -> None:
-    from dataclasses import replace
-
     summary = replace(WELL, **change)  # type: ignore[arg-type]
     assert not summary.ok
     text = shown(summary, settings)

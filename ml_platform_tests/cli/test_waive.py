@@ -31,7 +31,10 @@ def test_a_rejected_batch_is_waived_listed_and_revoked(rejected: Command) -> Non
     assert "waived by Ada" in answer.out
     assert "load" in answer.out, "what the gate had said"
     assert "lot-2 was waived" in rejected("plan", "tiny").out
-    assert rejected("run", "tiny", *GATES).code == 0
+    answer = rejected("run", "tiny", *GATES)
+    assert answer.code == 0
+    assert "2 accepted (1 of them waived), 0 rejected" in answer.out
+    assert "warned" not in answer.out
     gate = json.loads(rejected("plan", "tiny", "--json").out)["pipelines"][0]["stages"][1]
     assert gate["fresh"] == ["lot-1", "lot-2"]
     assert not gate["rejected"]
@@ -40,6 +43,26 @@ def test_a_rejected_batch_is_waived_listed_and_revoked(rejected: Command) -> Non
         assert word in listed
     assert rejected("waive", "tiny", "lot-2", "--revoke", "--reason", "an old scale").code == 0
     assert "revoked by" in rejected("waivers").out
+
+
+def test_waivers_are_readable_in_eighty_columns(rejected: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    why = "a new scale was put in, and it shows percents times ten"
+    assert rejected("waive", "tiny", "lot-2", "--reason", why, "--by", "Ada").code == 0
+    assert rejected("withdraw", "tiny", "lot-1", "--reason", "[sic] asked to", "--by", "Ada").code == 0
+    listed = rejected("waivers").out
+    assert why in listed, "it is cut into pieces"
+    assert "[sic] asked to" in listed
+    assert "for good" in listed
+    assert len(listed.splitlines()) < 12
+
+
+def test_why_a_rejected_batch_has_no_features_is_told_once(rejected: Command) -> None:
+    answer = rejected("run", "tiny", "--select", "features", "--batches", "lot-2", "--force")
+    assert answer.code == 1
+    assert answer.out.count("60 of 60 rows break") == 1
+    assert answer.out.count("ml-platform waive") == 1
+    assert "0 accepted, 1 rejected" in answer.out
 
 
 def test_what_cannot_be_waived_is_said(rejected: Command) -> None:
@@ -73,6 +96,16 @@ def test_a_batch_is_withdrawn_listed_and_put_back(rejected: Command) -> None:
     assert rejected("withdraw", "tiny", "lot-1", "--revoke", "--reason", "another lot").code == 0
     assert "revoked by" in rejected("waivers").out
     assert gate()["fresh"] == ["lot-1"]
+
+
+def test_what_a_gate_refused_is_told_apart_from_what_was_made_of_a_batch(rejected: Command) -> None:
+    def told(batch: str) -> list[str]:
+        """Made of it, rejected, standing now."""
+        lines = rejected("impact", "tiny", "--batch", batch).out.splitlines()
+        return next(line.split()[1:4] for line in lines if line.startswith("validated_batch"))
+
+    assert told("lot-1") == ["1", "-", "1"]
+    assert told("lot-2") == ["-", "1", "-"]
 
 
 def test_a_taken_batch_whose_landed_file_is_gone_stays(rejected: Command, home: Path) -> None:

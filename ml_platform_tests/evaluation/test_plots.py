@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ml_platform.evaluation import plots
+from ml_platform.evaluation import drawing, plots
 
 RANDOM = np.random.default_rng(3)
 ROWS = 20_000
@@ -40,7 +40,7 @@ def test_a_plot_is_a_small_png(pictures, name):
     image = Image.open(io.BytesIO(pictures[name]))
     image.load()
     assert image.format == "PNG"
-    assert image.size == plots.SIZE
+    assert image.size == drawing.SIZE
     assert len(pictures[name]) < 25_000
     assert len(image.convert("RGB").getcolors(100_000)) > 5  # not an empty sheet
 
@@ -53,25 +53,6 @@ def test_one_class_is_drawn_with_a_note_instead_of_a_curve():
 
 def test_drawing_again_gives_the_same_bytes(pictures):
     assert plots.roc(TARGET, BOTH) == pictures["roc"]
-
-
-@pytest.mark.parametrize(
-    ("task", "target", "shape", "classes", "titles"),
-    [
-        ("binary", np.where(TARGET == 1, "yes", "no"), (ROWS,), ("no", "yes"), {"ROC", "Calibration", "Scores"}),
-        ("multiclass", TARGET, (ROWS, 2), (0, 1), {"Confusion of the network", "Confusion of the baseline"}),
-        ("regression", SCORES, (ROWS,), None, {"Predicted and actual"}),
-    ],
-)
-def test_each_task_has_its_plots(task, target, shape, classes, titles):
-    scores = {"network": RANDOM.random(shape), "baseline": RANDOM.random(shape)}
-    drawn = plots.for_task(task, target, scores, classes)
-    assert set(drawn) == titles
-    assert all(png.startswith(b"\x89PNG") and len(png) < 25_000 for png in drawn.values())
-
-
-def test_markdown_holds_the_picture():
-    assert plots.markdown(b"\x89PNG", "ROC") == "![ROC](data:image/png;base64,iVBORw==)"
 
 
 def test_pyplot_stays_out():

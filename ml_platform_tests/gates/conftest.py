@@ -39,7 +39,14 @@ def gate(tmp_path: Path) -> Gate:
     """`gate(frame or bytes or path, schema, format=..., memory_mib=...)`; it writes to `tmp_path / out.parquet`."""
 
     def run(
-        data: Any, schema: str = "Orders", *, format: str = "parquet", memory_mib: int = 512, **options: Any
+        data: Any,
+        schema: str = "Orders",
+        *,
+        format: str = "parquet",
+        memory_mib: int = 512,
+        quarantine: float = 0.0,
+        waived: bool = False,
+        **options: Any,
     ) -> GateReport:
         landed = tmp_path / f"landed.{format}"
         if isinstance(data, bytes):
@@ -48,7 +55,9 @@ def gate(tmp_path: Path) -> Gate:
             data.write_parquet(landed, **options) if format == "parquet" else data.write_csv(landed, **options)
         else:
             landed = data
-        source = Source(name="orders", schema=f"{SCHEMAS}:{schema}", format=format)  # type: ignore[arg-type]
-        return check(landed, source, memory_mib=memory_mib, out=tmp_path / "out.parquet", batch="2024-01-01")
+        named = f"{SCHEMAS}:{schema}"
+        source = Source(name="orders", schema=named, format=format, quarantine=quarantine)  # type: ignore[arg-type]
+        out = tmp_path / "out.parquet"
+        return check(landed, source, memory_mib=memory_mib, out=out, batch="2024-01-01", waived=waived)
 
     return run

@@ -80,3 +80,9 @@ CATEGORIES = pa.DataFrameSchema(
 )
 
 NOT_A_SCHEMA = {"x": int}
+
+OURS = pa.DataFrameSchema({"row": pa.Column(pl.Int64, unique=True), "broke": pa.Column(str)})
+
+OPEN = pa.DataFrameSchema({"key": pa.Column(pl.Int64, unique=True)})
+
+PATTERN = pa.DataFrameSchema({r"^\^.*$": pa.Column(pl.Int64, pa.Check.ge(0), regex=True)})

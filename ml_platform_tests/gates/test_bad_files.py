@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ml_platform.errors import DeclarationError
@@ -166,6 +169,61 @@ def test_csv_value_of_the_wrong_type_is_named_with_its_row(gate: Gate, tmp_path:
         (1, "day", "yesterday"),
         (1, "items", "many"),
     }
+
+
+WIDE_TYPES = {
+    "Int128": pl.DataFrame({"a": [1], "wide": pl.Series([2**100], dtype=pl.Int128)}),
+    "List(Int128)": pl.DataFrame({"a": [1], "wide": pl.Series([[2**100]], dtype=pl.List(pl.Int128))}),
+    "Decimal(precision=60, scale=2)": pa.table({"a": [1], "wide": pa.array([Decimal(1)], pa.decimal256(60, 2))}),
+    "timestamp[us, tz=Nowhere/Land]": pa.table({"a": [1], "wide": pa.array([1], pa.timestamp("us", "Nowhere/Land"))}),
+}
+
+
+@pytest.mark.parametrize("type_", WIDE_TYPES)
+def test_a_type_that_cannot_be_read_is_named_with_its_column(gate: Gate, tmp_path: Path, type_: str) -> None:
+    file, table = tmp_path / "wide.parquet", WIDE_TYPES[type_]
+    table.write_parquet(file) if isinstance(table, pl.DataFrame) else pq.write_table(table, file)
+    reason = failed_alone(gate(file, "CRASHING"), "readable", "unreadable_type", tmp_path)
+    assert f"column wide is of type {type_}, which cannot be read" in reason
+    assert "column a" not in reason
+
+
+HEADER = "order,day,shop,price,paid,items,note\n"
+
+
+def lines(count: int, note: str = "fine") -> list[str]:
+    return [f"{number},2024-01-01,north,1.5,,2,{note}\n" for number in range(count)]
+
+
+@pytest.mark.parametrize("quarantine", [0.0, 0.5])
+@pytest.mark.parametrize("note", ["fine", '"quoted, ""twice"""', '"two\nlines"', '5" pipe', '"spaced" '])
+@pytest.mark.parametrize("rows", [60, 40_000])
+def test_a_quote_that_is_never_closed_loses_no_rows_in_silence(
+    gate: Gate, tmp_path: Path, rows: int, note: str, quarantine: float
+) -> None:
+    text = lines(rows, note)
+    assert gate((HEADER + "".join(text)).encode(), format="csv", quarantine=quarantine).rows == rows
+    (tmp_path / "out.parquet").unlink()
+    text[rows * 2 // 3] = f'{rows * 2 // 3},2024-01-01,north,1.5,,2,"fi""ne\n'
+    report = gate((HEADER + "".join(text)).encode(), format="csv", quarantine=quarantine)
+    line = 2 + rows * 2 // 3 * (2 if "\n" in note else 1)
+    assert f"line {line:,} is not closed" in failed_alone(report, "readable", "unclosed_quote", tmp_path)
+    assert report.family("readable").cases[0]["value"] == text[rows * 2 // 3].rstrip()
+
+
+def test_a_quote_that_only_the_next_one_closes_loses_no_rows_in_silence(gate: Gate, tmp_path: Path) -> None:
+    text = lines(3000)
+    text[1000] = text[1000].replace("fine", '"fine')
+    text[1200] = text[1200].replace("fine", '"fine')
+    report = gate((HEADER + "".join(text)).encode(), format="csv", quarantine=0.5)
+    reason = failed_alone(report, "readable", "unclosed_quote", tmp_path)
+    assert "line 1,002 is not closed before another value's quote in line 1,202" in reason
+
+
+def test_a_quoted_value_of_thousands_of_lines_is_read(gate: Gate) -> None:
+    text = lines(10)
+    text[5] = text[5].replace("fine", '"' + 'a line, ""and"" more\n' * 5000 + '"')
+    assert gate((HEADER + "".join(text)).encode(), format="csv").accepted
 
 
 def test_two_columns_of_one_name(gate: Gate, tmp_path: Path) -> None:

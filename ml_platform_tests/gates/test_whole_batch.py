@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_platform.gates.unique import KeyWatch
+from ml_platform.gates.unique import KeyWatch, candidates, repeated
 
 from .conftest import Gate, orders
 
@@ -77,28 +77,29 @@ def test_keys_that_do_not_fit_into_memory_are_found_and_cleaned_up(tmp_path: Pat
         suspects, rows = watch.suspects()
         assert rows == 5
         assert list(tmp_path.iterdir())
-        failures, found = watch.confirm(suspects, rows, frame.iter_slices(7_000))
-        assert failures == 5
-        assert sorted(found["row"]) == [5, 70, 60_000, 60_001, 60_002]
+        starts = range(0, frame.height, 7_000)
+        parts = zip(starts, frame.iter_slices(7_000), strict=True)
+        found = repeated(candidates(f, np.arange(s, s + f.height), watch.columns, suspects) for s, f in parts)
+        assert sorted(found[1]) == [5, 70, 60_000, 60_001, 60_002]
     assert not list(tmp_path.iterdir())
 
 
-def test_two_keys_of_one_hash_are_no_duplicates(tmp_path: Path) -> None:
-    class Clashing(KeyWatch):
-        def _hashes(self, frame: pl.DataFrame) -> np.ndarray:
-            return np.full(frame.height, 7, dtype=np.uint64)
+def test_two_keys_of_one_hash_are_no_duplicates(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    def clashing(frame: pl.DataFrame, columns: tuple[str, ...]) -> np.ndarray:
+        return np.full(frame.height, 7, dtype=np.uint64)
 
-    frame = pl.DataFrame({"k": range(100)})
-    with Clashing(("k",), memory_bytes=1 << 20, folder=tmp_path) as watch:
-        watch.add(frame)
-        suspects, rows = watch.suspects()
-        assert rows == 100
-        assert watch.confirm(suspects, rows, [frame])[0] == 0
+    monkeypatch.setattr("ml_platform.gates.unique.hashes", clashing)
+    frame = orders(20_000)
+    assert gate(frame, memory_mib=TINY, row_group_size=1000).accepted
+    report = gate(pl.concat([frame, frame[17:18]]), memory_mib=TINY, row_group_size=1000)
+    assert report.failed == ("unique",)
+    assert [case["row"] for case in report.family("unique").cases] == [17, 20_000]
 
 
 def test_zero_and_minus_zero_are_one_key_and_so_are_nulls(tmp_path: Path) -> None:
     frame = pl.DataFrame({"k": [0.0, -0.0, None, None, 1.0, float("nan"), float("nan")]})
     with KeyWatch(("k",), memory_bytes=1 << 20, folder=tmp_path) as watch:
         watch.add(frame)
-        suspects, rows = watch.suspects()
-        assert watch.confirm(suspects, rows, [frame])[0] == frame["k"].is_duplicated().sum() == 6
+        suspects, _ = watch.suspects()
+        _, rows = repeated([candidates(frame, np.arange(frame.height), watch.columns, suspects)])
+        assert len(rows) == frame["k"].is_duplicated().sum() == 6

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -9,6 +10,17 @@ from pathlib import Path
 import pytest
 
 from ml_platform_tests.training import made
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A real cluster is used only by who asks for it: `pytest -m cluster`, with KUBECONFIG."""
+    asked = "cluster" in config.option.markexpr and "not cluster" not in config.option.markexpr
+    if asked and "KUBECONFIG" in os.environ:
+        return
+    left = [item for item in items if item.get_closest_marker("cluster")]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(scope="session")

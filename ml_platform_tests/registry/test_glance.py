@@ -26,15 +26,22 @@ def check(mlflow: MlflowResource, version: str, uri: str = "") -> None:
     assert found is not None
     assert (found.version, found.data_version) == (str(number), version)
     assert found.fingerprint == client.get_model_version("toy", number).tags[models.FINGERPRINT_TAG]
+    client.set_model_version_tag("toy", number, models.EVALUATION_TAG, "e1")
+    found = champion(uri, "toy")
+    assert found is not None
+    assert found.evaluation == "e1"
     assert champion(uri, "another") is None
     assert not stands(uri, "toy", "another")
     assert not stands(uri, "another", version)
 
     client.delete_registered_model_alias("toy", "champion")
     assert champion(uri, "toy") is None
-    assert not stands(uri, "toy", version)
+    assert stands(uri, "toy", version), "who is the champion is another question"
+    client.set_registered_model_alias("toy", "challenger", number)
+    waiting = champion(uri, "toy", "challenger")
+    assert waiting is not None
+    assert waiting.data_version == version
     client.set_registered_model_alias("toy", "champion", number)
-    assert stands(uri, "toy", version)
 
     client.set_model_version_tag("toy", number, models.DAMAGED_TAG, "a file was changed")
     assert not stands(uri, "toy", version)
@@ -52,7 +59,7 @@ def test_a_database_says_what_stands(mlflow, trained, scheme):
     check(mlflow, "d1", mlflow.tracking_uri.replace(SQLITE, scheme))
 
 
-def test_the_champion_may_be_another_version(mlflow, trained):
+def test_a_model_stands_though_another_is_the_champion(mlflow, trained):
     register(mlflow, trained, "d1")
     assert register(mlflow, trained, "d2").version == "2"
     assert stands(mlflow.tracking_uri, "toy", "d1")

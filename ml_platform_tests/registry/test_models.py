@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ import pytest
 from ml_platform.errors import RegistryError
 from ml_platform.registry import models
 from ml_platform.registry.connection import Connection
+from ml_platform.registry.threshold import THRESHOLD_FILE, write_threshold
 from ml_platform.registry.tracking import MlflowResource
+from ml_platform.registry.upload import PROGRAM, PROGRAM_TAG
+from ml_platform.training.scoring import Scorer
 from ml_platform_tests.registry.conftest import context
 from ml_platform_tests.registry.trained import TOY, Trained, rows, train
 
@@ -118,12 +122,12 @@ def test_the_model_says_what_it_takes_and_shows_an_example(mlflow, uri, trained)
     ("change", "message"),
     [
         (lambda rows: rows.drop(columns="size"), r"missing inputs \['size'\]"),
-        (lambda rows: rows.assign(size="big"), "'size' cannot be read"),
-        (lambda rows: rows.assign(size="1.5"), "'size' cannot be read"),
-        (lambda rows: rows.assign(size=[1.5, "big", 2, None, 3]), "'size' are of several types"),
-        (lambda rows: rows.assign(age="old"), "'age' cannot be read"),
+        (lambda rows: rows.assign(size="big"), "column size"),
+        (lambda rows: rows.assign(size=[1.5, "big", 2, None, 3]), "column size"),
+        (lambda rows: rows.assign(age="old"), "column age"),
+        (lambda rows: rows.assign(age=range(5)), "column age. Can not safely convert int64 to float64"),
         (lambda rows: rows.assign(place="Paris"), "'place' cannot be read"),
-        (lambda rows: rows.assign(maker=3.5), "'maker' cannot be read"),
+        (lambda rows: rows.assign(maker=3.5), "column maker"),
     ],
 )
 def test_bad_rows_are_refused_by_column(mlflow, uri, trained, change, message):
@@ -140,8 +144,8 @@ def test_missing_and_unknown_values_are_no_error(mlflow, uri, trained):
     assert load(uri).predict(odd)["probability"].between(0, 1).all()
 
 
-def test_raw_rows_score_as_those_that_the_feature_job_cast(uri, tmp_path):
-    """It casts numbers to double and categories to string before training; rows to score come uncast."""
+def test_raw_rows_are_of_the_types_that_the_feature_job_writes(uri, tmp_path):
+    """It casts numbers to double and categories to string; of others MLflow takes what loses nothing."""
     made = train(TOY, tmp_path / "made", cast=True)
     register(MlflowResource(tracking_uri=uri), made)
     model = load(uri)
@@ -150,13 +154,58 @@ def test_raw_rows_score_as_those_that_the_feature_job_cast(uri, tmp_path):
     expected = model.predict(cast)["probability"]
     assert expected.nunique() > 100
     assert (expected != model.predict(cast.assign(place=None))["probability"]).all()  # places are known, and matter
-    for kind in ("int32", "int64", "Int64", "float64", "object"):
-        answer = model.predict(raw.astype({"size": kind, "age": kind, "place": kind}))["probability"]
+    for kind in ("int32", "float32"):
+        answer = model.predict(cast.astype({"size": kind, "age": kind}))["probability"]
         assert (answer == expected).all(), kind
     half = cast.assign(place=cast["place"].where(cast.index % 2 == 0, None))
-    floats = raw.assign(place=raw["place"].where(raw.index % 2 == 0))
-    assert floats["place"].dtype == "float64"
-    assert (model.predict(floats)["probability"] == model.predict(half)["probability"]).all()
+    assert abs(model.predict(half)["probability"] - made.scorer.score(half)).max() < 1e-6
+    with pytest.raises(Exception, match="column place"):
+        model.predict(cast.assign(place=raw["place"]))
+
+
+def test_a_binary_model_predicts_by_its_threshold(mlflow, uri, trained, tmp_path):
+    frame = trained.frame().assign(unasked="is ignored")
+    assert list(load_registered(mlflow, uri, trained).predict(frame).columns) == ["probability", "prediction"]
+    (tmp_path / THRESHOLD_FILE).write_bytes(write_threshold(0.2))
+    register(mlflow, train(TOY, tmp_path / "made", seed=2), "c", carried={THRESHOLD_FILE: tmp_path / THRESHOLD_FILE})
+    answer = load(uri).predict(frame)
+    assert (answer["prediction"] == (answer["probability"] >= 0.2)).all()
+    assert (answer["prediction"] != (answer["probability"] >= 0.5)).any()
+
+
+def load_registered(mlflow: MlflowResource, uri: str, trained: Trained) -> Any:
+    register(mlflow, trained)
+    return load(uri)
+
+
+def test_the_exported_program_goes_with_a_version(mlflow, trained, tmp_path):
+    import torch
+
+    version = register(mlflow, trained, program=True)
+    assert version.tags[PROGRAM_TAG] == PROGRAM
+    tmp_path = tmp_path / "fetched"
+    tmp_path.mkdir()
+    models.download(mlflow.connection(), "toy", version.version, tmp_path)
+    assert {path.name for path in (tmp_path / PROGRAM).iterdir()} == {
+        "model.pt2",
+        "program.json",
+        "score.py",
+        "README.md",
+    }
+    module = torch.export.load(tmp_path / PROGRAM / "model.pt2").module()
+    scores = module(torch.full((3, 2), torch.nan, dtype=torch.float64), torch.zeros((3, 2), dtype=torch.int64))
+    nothing = pd.DataFrame({"size": [None], "age": [None], "maker": [None], "place": [None]})
+    assert abs(scores[0].item() - trained.scorer.score(nothing)[0]) < 1e-6
+
+
+def test_a_model_that_cannot_be_exported_is_registered_all_the_same(mlflow, uri, tmp_path, caplog):
+    branching = replace(TOY, recipe=replace(TOY.recipe, model="ml_platform_tests.registry.branching:build"))
+    made = train(branching, tmp_path / "made")
+    version = register(mlflow, made, program=True)
+    assert version.aliases == ("champion",)
+    assert version.tags[PROGRAM_TAG].startswith("none: ")
+    assert "without an exported program" in caplog.text
+    assert load(uri).predict(made.frame(9))["probability"].between(0, 1).all()
 
 
 @pytest.mark.parametrize(("task", "label"), [("multiclass", "grade"), ("regression", "price")])
@@ -279,6 +328,19 @@ def test_a_tampered_version_is_replaced_and_loses_its_alias(mlflow, trained, tmp
     assert models.DAMAGED_TAG in damaged.tags
     assert not damaged.aliases
     assert register(mlflow, trained).version == "2"
+
+
+def test_a_registered_model_comes_back_whole_or_not_at_all(mlflow, trained, tmp_path):
+    register(mlflow, trained)
+    connection = mlflow.connection()
+    (tmp_path / "one").mkdir()
+    scorer = Scorer.load(models.download(connection, "toy", "1", tmp_path / "one"))
+    assert (scorer.score(trained.frame()) == trained.scorer.score(trained.frame())).all()
+    weights = next((tmp_path / "a home").rglob("weights.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    (tmp_path / "two").mkdir()
+    with pytest.raises(RegistryError, match=r"weights\.safetensors was changed"):
+        models.download(connection, "toy", "1", tmp_path / "two")
 
 
 def test_another_model_under_the_same_data_version_is_refused(mlflow, trained, other):

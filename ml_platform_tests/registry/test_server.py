@@ -188,4 +188,4 @@ def test_the_champion_is_served_over_http(server, trained, tmp_path: Path):
             f"{url}/invocations", json.loads(frame.assign(age="old").to_json(orient="split", index=False))
         )
         assert status == 400
-        assert "'age' cannot be read" in answer["message"]
+        assert "Failed to convert column age" in answer["message"]

@@ -78,8 +78,9 @@ class Trained:
         return rows(20, 3).to_arrow()
 
     def frame(self, count: int = 200) -> pd.DataFrame:
-        """Raw feature rows as pandas has them."""
-        return rows(count, 11).select(self.pipeline.features.columns).to_pandas()
+        """Raw feature rows as pandas has them, numbers as doubles, as the feature job writes them."""
+        frame: pd.DataFrame = rows(count, 11).select(self.pipeline.features.columns).to_pandas()
+        return frame.astype(dict.fromkeys(self.pipeline.features.numeric, "float64"))
 
 
 def toy(folder: Path) -> Trained:

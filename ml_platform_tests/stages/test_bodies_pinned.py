@@ -36,8 +36,12 @@ MODULES = (
             "warm",
             "baseline",
             "trained_model",
+            "chosen_model",
             "evaluation",
+            "looks",
             "registered_model",
+            "against_champion",
+            "predictions",
         )
     ),
 )

@@ -165,8 +165,7 @@ def test_an_unpartitioned_asset_can_be_launched_by_itself(home: Settings, cold: 
     (event,) = result.get_asset_materialization_events()
     shown = event.materialization.metadata
     assert shown["accuracy"].value == cold.metrics["accuracy"]
-    assert any(name.startswith("plot: confusion") for name in shown)
-    assert "data:image/png;base64," in str(next(v.value for n, v in shown.items() if n.startswith("plot:")))
+    assert "![confusion_of_the_model](data:image/png;base64," in str(shown["report"].value)
 
 
 def test_a_model_that_misses_its_gate_is_not_registered(home: Settings, cold: RunSummary, tiny: Pipeline) -> None:

@@ -36,6 +36,10 @@ def test_a_run_uploads_a_model_again_whose_folder_is_gone(
     mlflow.set_tracking_uri(settings.mlflow)
     try:
         assert mlflow.pyfunc.load_model(f"models:/{tiny.name}@champion").metadata.signature is not None
+        assert summary.model is not None
+        named = mlflow.MlflowClient().get_model_version_by_alias(tiny.name, "champion")
+        assert summary.model.version == str(named.version), "not the one whose files are gone"
+        assert summary.model.uri == f"models:/{tiny.name}/{named.version}"
     finally:
         mlflow.set_tracking_uri(None)
     assert not [stage for stage in plan_pipeline(tiny, settings) if stage.to_do]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from ml_platform.training.checkpoint import FAILURE_FREE, interval
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.report import Reporter
 from ml_platform.training.result import CONTENT
@@ -132,3 +136,29 @@ def test_the_checkpoint_of_another_job_is_not_used(paths: list[str], tmp_path: P
 
 def test_how_often_one_is_taken_is_no_part_of_what_a_job_is(paths: list[str], tmp_path: Path) -> None:
     assert job(paths, tmp_path / "a").identity() == made.job(paths, tmp_path / "b", **DROPOUT).identity()
+
+
+def test_they_are_taken_as_often_as_pays() -> None:
+    calm = interval(0.1, trained=0.0, failures=0, most=1e9)
+    assert calm == pytest.approx(math.sqrt(2 * 0.1 * FAILURE_FREE))
+    assert interval(0.1, trained=600.0, failures=3, most=1e9) < calm / 1.9, "more often where machines go down"
+    assert interval(0.1, trained=1e6, failures=0, most=1e9) > calm, "less often where they do not"
+    assert interval(0.1, trained=0.0, failures=0, most=10.0) == 10.0, "never is more lost than a team allows"
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
+    paths: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, save, full = tmp_path / "model", torch.save, iter([False, True, True, False])
+
+    def write(state: Any, file: Any) -> None:
+        if next(full, False):
+            file.write(b"some")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(state, file)
+
+    monkeypatch.setattr(torch, "save", write)
+    listener = Listener()
+    train(job(paths, out), listener)
+    assert sum("No space left on device" in line for line in listener.lines) == 2
+    assert same(out, whole)

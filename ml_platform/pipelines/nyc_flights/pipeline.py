@@ -35,8 +35,9 @@ PIPELINE = Pipeline(
             name="flights",
             schema=f"{HERE}.schema:Flights",
             known_later=("dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"),
+            time="time_hour",
         ),
-        Source(name="weather", schema=f"{HERE}.schema:Weather"),
+        Source(name="weather", schema=f"{HERE}.schema:Weather", time="time_hour"),
     ),
     references=(Reference(name="planes", schema=f"{HERE}.schema:Planes"),),
     features=Features(

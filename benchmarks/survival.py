@@ -1,0 +1,140 @@
+"""What surviving costs: checkpoints while nothing happens, and the time from a killed worker to training again.
+
+1. The same job in turns, with checkpoints as often as they are ever taken and with none, the same processes: seconds of
+   its epochs, from the job's own history. Wanted: at most 3.5 % more.
+2. A worker gets SIGKILL, or SIGTERM, in mid-training; from then to the first progress of the job that was started
+   again, without the launcher's pause before it starts it. Wanted: at most 20 s, locally.
+
+    python -m benchmarks.survival [--rows N] [--epochs N] [--rounds N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks import common
+from benchmarks.training import CARDINALITIES, NUMERIC, make
+from ml_platform import launch
+from ml_platform.launch import State
+from ml_platform.launch.local import LocalLauncher
+from ml_platform.pipeline import Recipe
+from ml_platform.training.config import TrainingJob
+
+NEVER, ALWAYS = 1e9, 1e-9
+PAUSE = 0.5
+"""Seconds between the end of a lost job and its restart, here."""
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    print(common.header("Surviving: checkpoints and restarts", libraries=("torch", "pyarrow", "numpy")))
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        data = place / "data"
+        data.mkdir()
+        recipe = Recipe(model="ml_platform.training.models:mlp", hyperparameters={"hidden": [512, 256]})
+        job = TrainingJob(
+            pipeline="benchmark",
+            task="binary",
+            label="late",
+            numeric=NUMERIC,
+            categorical=tuple(CARDINALITIES),
+            recipe=replace(recipe, epochs=options.epochs),
+            files=tuple(make(data, options.rows)),
+            device="cpu",
+        )
+        granted = overhead(LocalLauncher(place / "a"), job, options.rounds)
+        granted &= restart(LocalLauncher(place / "b"), job, options.rounds)
+    sys.exit(not granted)
+
+
+def overhead(launcher: LocalLauncher, job: TrainingJob, rounds: int) -> bool:
+    """Print part 1; whether the wish was granted."""
+    taken: list[int] = []
+    held: list[float] = []
+
+    def train(name: str, checkpoint_seconds: float) -> float:
+        own = replace(job, recipe=replace(job.recipe, checkpoint_seconds=checkpoint_seconds))
+        history = launch.run(launcher, name=name, job=own).history
+        launcher.remove(name)
+        seconds = sum(epoch["seconds"] for epoch in history["epochs"])
+        if checkpoint_seconds == ALWAYS:
+            taken.append(history["checkpoints"]["taken"])
+            held.append(history["checkpoints"]["held_up_seconds"] / seconds)
+        return float(seconds)
+
+    found = common.alternate(
+        {"none": lambda: train("none", NEVER), "many": lambda: train("many", ALWAYS)}, rounds=rounds
+    )
+    print(common.ratios(found, unit="s", against="none"), "\n")
+    print(f"checkpoints taken in a run: {min(taken)} to {max(taken)}; they held training up for ", end="")
+    print(f"{statistics.median(held):.2%} of its time")
+    wish = common.Wish(statistics.median(found["many"]) / statistics.median(found["none"]), at_most=1.035)
+    print(f"with checkpoints / without: {wish}\n")
+    return wish.granted
+
+
+def restart(launcher: LocalLauncher, job: TrainingJob, rounds: int) -> bool:
+    """Print part 2; whether the wish was granted."""
+
+    def lost(number: signal.Signals) -> float:
+        name, stamps = f"lost-{number}", dict[str, float]()
+
+        def follow(line: str) -> None:
+            if line.startswith("epoch") and "killed" not in stamps:
+                stamps["killed"] = time.perf_counter()
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(_rank(launcher.folder(name)), number)
+            elif line.startswith("epoch") and "again" in stamps:
+                stamps.setdefault("trains", time.perf_counter())
+
+        def look(status: launch.Status) -> None:
+            if status.state is State.LOST:
+                stamps["lost"] = time.perf_counter()
+            elif status.state is State.RUNNING and "lost" in stamps:
+                stamps.setdefault("again", time.perf_counter())
+
+        own = replace(job, recipe=replace(job.recipe, checkpoint_seconds=1.0, epochs=4 * job.recipe.epochs))
+        launch.run(launcher, name=name, job=own, log=follow, on_status=look, pause_seconds=PAUSE)
+        launcher.remove(name)
+        return stamps["trains"] - stamps["killed"] - (stamps["again"] - stamps["lost"])
+
+    found = common.alternate(
+        {"SIGKILL": lambda: lost(signal.SIGKILL), "SIGTERM": lambda: lost(signal.SIGTERM)}, rounds=rounds, warm_up=0
+    )
+    table = common.Table(["a worker gets", "s until it trains again, median", "least", "most", "runs"])
+    for name, values in found.items():
+        table.add(name, statistics.median(values), min(values), max(values), len(values))
+    print(table)
+    wish = common.Wish(max(statistics.median(values) for values in found.values()), at_most=20)
+    print(f"\nthe slower one, seconds beyond the pause: {wish}")
+    return wish.granted
+
+
+def _rank(folder: Path) -> int:
+    """The process of a rank of the job in that folder."""
+    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return next(
+        int(line.split()[0])
+        for line in listed.splitlines()
+        if "ml_platform.training.job" in line and str(folder) in line
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Training as an Indexed Job of a Kubernetes cluster: see docs/kubernetes.md."""

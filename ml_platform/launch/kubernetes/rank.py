@@ -1,0 +1,39 @@
+"""One rank in a pod, started by torchrun: `training.job`, on from the checkpoints that the store holds.
+
+They are fetched when all pods have met: then none of an earlier attempt lives that could still be adding some, so every
+rank finds the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from ml_platform.launch.kubernetes.pod import MARK
+from ml_platform.launch.staging import Staging
+from ml_platform.settings import settings
+from ml_platform.stages.opening import store_of
+from ml_platform.training import job
+
+
+@record
+def _fetch(folder: str, work: Path) -> None:
+    names = Staging(store_of(settings()), folder).fetch_checkpoints(work / ".model.checkpoints")
+    if os.environ.get("RANK", "0") == "0":
+        (work / MARK).write_text(json.dumps(sorted(names)))
+
+
+def main() -> None:
+    """The command line: the job's folder in the store, then what `training.job` takes."""
+    folder = sys.argv.pop(1)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        _fetch(folder, Path(sys.argv[1]).parent)
+    job.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""torchrun in this process, and in JSON which of its ranks failed first and why."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# What a rank says when another rank has gone: never the cause.
+_PEER_IS_GONE = re.compile(
+    r"Connection (closed|reset) by peer|gloo/transport|DistNetworkError|ncclRemoteError|ncclSystemError|Broken pipe"
+)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How torchrun ended.
+
+    Args:
+        code: 0; 1 where a rank failed; 128 and the signal's number where torchrun itself was asked to end.
+        failures: every failed rank, the first cause first: rank, pid, exit_code, message, traceback, time (seconds
+            since 1970), and whether it is but a `consequence` of another's end.
+    """
+
+    code: int
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+
+def torchrun(options: Sequence[str], program: Sequence[str], logs: Path) -> Ended:
+    """Run torchrun to its end.
+
+    Args:
+        options: torchrun's own.
+        program: module and arguments of each rank.
+        logs: a folder for what the ranks leave.
+    """
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        run.run(run.parse_args([*options, "--log-dir", str(logs), "-m", *program]))  # type: ignore[no-untyped-call]
+    except ChildFailedError as error:
+        return Ended(1, _failures(error, logs))
+    except SignalException as error:
+        return Ended(128 + int(error.sigval))
+    return Ended(0)
+
+
+def _failures(error: Any, logs: Path) -> list[dict[str, Any]]:
+    """Every failed rank, the first cause first."""
+    found: dict[int, dict[str, Any]] = {}
+    first = 0  # of the ranks here
+    for rank, failure in error.failures.items():
+        first = rank - failure.local_rank
+        found[rank] = {
+            "rank": rank,
+            "pid": failure.pid,
+            "exit_code": failure.exitcode,
+            "message": failure.message if isinstance(failure.message, str) else "",
+            "traceback": "",
+            "time": failure.timestamp,
+        }
+    # A rank that torchrun ended before it saw it fail has left a file all the same.
+    for path in logs.glob("**/attempt_*/*/error.json"):
+        said = json.loads(path.read_text())["message"]
+        rank = first + int(path.parent.name)
+        entry = found.setdefault(rank, {"rank": rank, "pid": None, "exit_code": 1})
+        entry["message"] = said["message"]
+        entry["traceback"] = said["extraInfo"]["py_callstack"]
+        entry["time"] = float(said["extraInfo"]["timestamp"])
+    for entry in found.values():
+        entry["consequence"] = _is_consequence(entry)
+    return sorted(found.values(), key=lambda f: (f["consequence"], f["time"], f["rank"]))
+
+
+def _is_consequence(failure: dict[str, Any]) -> bool:
+    return failure["exit_code"] == -15 or _PEER_IS_GONE.search(failure["message"]) is not None

@@ -1,0 +1,1 @@
+"""Where a model came from, down to the bytes that landed; and the proof: building it once more."""

@@ -1,0 +1,180 @@
+"""Real training on a cluster whose launcher dies, and on one that preempts; progress in Dagster; the store by URL."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from ml_platform import launch
+from ml_platform.errors import TrainingError
+from ml_platform.launch import State
+from ml_platform.launch.kubernetes import followers
+from ml_platform.launch.kubernetes.manifests import object_name
+from ml_platform.launch.local import LocalLauncher
+from ml_platform.launch.staging import SPEC, Staging
+from ml_platform.stages.messages import LogMessages
+from ml_platform.store import Store
+from ml_platform_tests.launch.api_server import ApiServer
+from ml_platform_tests.launch.backends import Kubernetes, launcher_on, played
+from ml_platform_tests.launch.conftest import wait_until
+from ml_platform_tests.launch.test_launcher import same_bytes, slow
+from ml_platform_tests.training import made
+
+REPOSITORY = Path(__file__).parents[2]
+_LAUNCHING = """
+import sys
+from pathlib import Path
+from ml_platform import launch
+from ml_platform.training.config import TrainingJob
+from ml_platform_tests.launch.backends import launcher_on
+job = TrainingJob.from_json(Path(sys.argv[2]).read_bytes())
+launch.run(launcher_on(Path(sys.argv[1])), name="orphan", job=job, log=lambda line: print(line, flush=True))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kubernetes")
+
+
+@pytest.fixture(scope="module")
+def cluster(folder: Path) -> Iterator[Kubernetes]:
+    with played(folder) as backend:
+        yield backend
+
+
+@pytest.fixture(scope="module")
+def server(cluster: Kubernetes) -> ApiServer:
+    assert cluster.server is not None
+    return cluster.server
+
+
+def made_jobs(server: ApiServer) -> int:
+    """How many Jobs were asked for."""
+    return server.requests.count(("POST", "/apis/batch/v1/namespaces/default/jobs"))
+
+
+@pytest.mark.slow
+def test_a_job_outlives_its_launcher_and_who_comes_next_joins_it(
+    cluster: Kubernetes,
+    server: ApiServer,
+    folder: Path,
+    paths: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = slow(paths)
+    spec = tmp_path / "spec.json"
+    spec.write_text(job.to_json())
+    before = made_jobs(server)
+    command = [sys.executable, "-c", _LAUNCHING, str(folder), str(spec)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert any(line.startswith("epoch 3/20") for line in parent.stdout)
+        os.kill(parent.pid, signal.SIGKILL)
+    lines: list[str] = []
+    seen: list[launch.Status] = []
+    result = launch.run(cluster.launcher, name="orphan", job=job, log=lines.append, on_status=seen.append)
+    assert made_jobs(server) == before + 1
+    assert len(server.pods(f"{object_name('orphan')}-")) == 2, "nothing trained twice"
+    epochs = [line for line in lines if line.startswith("epoch")]
+    assert epochs[0].startswith("epoch 1/20")
+    assert epochs[-1].startswith("epoch 20/20")
+    assert same_bytes(result, launch.run(LocalLauncher(tmp_path / "here"), name="here", job=job))
+    monkeypatch.setattr(followers, "DEAD_SECONDS", 0.0)  # else who was killed might still be reading it
+    assert cluster.launcher.remove("orphan")
+
+
+@pytest.mark.slow
+def test_a_preempted_pod_keeps_its_checkpoint_and_the_job_its_bytes(
+    cluster: Kubernetes, server: ApiServer, paths: list[str], tmp_path: Path
+) -> None:
+    job, name = slow(paths), object_name("preempted")
+    seen: list[launch.Status] = []
+    lines: list[str] = []
+
+    def disturb(line: str) -> None:
+        lines.append(line)
+        if line.startswith("epoch 12/20") and not any(pod["status"]["phase"] == "Failed" for pod in server.pods(name)):
+            server.disrupt(server.pods(f"{name}-0-")[0])
+
+    result = launch.run(cluster.launcher, name="preempted", job=job, log=disturb, on_status=seen.append)
+    assert any("goes on from a checkpoint" in line for line in lines)
+    assert State.LOST not in [status.state for status in seen], "the cluster makes the pods again by itself"
+    assert max(status.restarts for status in seen) == 1
+    assert same_bytes(result, launch.run(LocalLauncher(tmp_path / "here"), name="here", job=job))
+
+
+@pytest.mark.slow
+def test_progress_comes_to_dagster_through_the_log(cluster: Kubernetes, paths: list[str]) -> None:
+    messages: list[dict[str, Any]] = []
+
+    @dg.asset
+    def model(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        reader = LogMessages()
+        with dg.open_pipes_session(context, dg.PipesEnvContextInjector(), reader) as session:
+            env = session.get_bootstrap_env_vars()
+            launch.run(cluster.launcher, name="told", job=made.job(paths), env=env, log=reader.take)
+        messages.extend(session.get_custom_messages())
+        return dg.MaterializeResult()
+
+    assert dg.materialize([model], instance=dg.DagsterInstance.ephemeral()).success
+    assert [m["epoch"] for m in messages if "step" not in m] == [1, 2]
+
+
+@pytest.mark.slow
+def test_an_image_with_other_code_is_refused(cluster: Kubernetes, paths: list[str], folder: Path) -> None:
+    job = made.job(paths)
+    launcher = launcher_on(folder, queue="held")  # the pods must wait until the store says something else
+    run = launcher.launch("other", job)
+    staging = launcher.staging("other", job)
+    (path,) = [path for path in staging.store.backend.scan(staging.folder) if path.endswith(SPEC)]
+    record = json.loads(staging.store.backend.read_many([path])[path])
+    record["code"]["modules"]["ml_platform.training.loop"] = "of an older revision"
+    record["code"]["value"] = "another"
+    staging.store.backend.replace(path, json.dumps(record).encode())
+    assert cluster.server is not None
+    (held,) = [each for each in cluster.server.objects.all("jobs") if each["spec"].get("suspend")]
+    held["spec"]["suspend"] = False
+    wait_until(lambda: run.status().state.final, what="the job to end")
+    with pytest.raises(TrainingError, match="not the code that the job was launched with") as caught:
+        run.result()
+    assert "ml_platform/training/loop.py" in str(caught.value)
+
+
+def test_what_a_job_reads_is_found_by_hash_wherever_the_store_is_seen_from(paths: list[str], tmp_path: Path) -> None:
+    """Memory's file system stands for a remote one: what it gives are copies, verified."""
+    url = f"memory://{tmp_path.name}"
+    here, there = (Store(url, cache=tmp_path / side) for side in ("here", "there"))
+    job = made.job(paths)
+    staging = Staging.of(here, "name", job)
+    staging.write(job)
+    got = Staging(there, staging.folder).read(tmp_path / "work")
+    assert got.identity() == job.identity()
+    assert [Path(path).read_bytes() for path in got.files] == [Path(path).read_bytes() for path in paths]
+    assert all(Path(path).is_relative_to(tmp_path / "there") for path in got.files)
+    assert Path(got.output).parent == tmp_path / "work"
+
+
+def test_checkpoints_in_the_store_follow_those_of_the_job(paths: list[str], tmp_path: Path) -> None:
+    staging = Staging(Store(tmp_path / "store", cache=tmp_path / "cache"), "jobs/a/b")
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / ".draft.1").write_text("not yet")
+    (folder / "10-a.pt").write_text("ten")
+    kept = staging.keep_checkpoints(folder, set())
+    (folder / "20-b.pt").write_text("twenty")
+    (folder / "10-a.pt").unlink()
+    assert staging.keep_checkpoints(folder, kept) == {"20-b.pt"}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "5-old.pt").write_text("of another attempt")
+    assert staging.fetch_checkpoints(tmp_path / "other") == {"20-b.pt"}
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["20-b.pt"]
+    assert (tmp_path / "other" / "20-b.pt").read_text() == "twenty"
