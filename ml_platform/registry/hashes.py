@@ -6,6 +6,10 @@ import hashlib
 import json
 from pathlib import Path
 
+_OF_MLFLOW = frozenset({"registered_model_meta"})
+"""Who loads a version by its name gets these from MLflow beside it; where the artifact store is a local folder, which
+is not copied to be read, that is in the store itself. They name the version, and nothing of the model reads them."""
+
 
 def of_folder(folder: Path) -> dict[str, str]:
     """SHA-256 by path inside the folder, with forward slashes, in name order."""
@@ -31,8 +35,11 @@ def from_tag(text: str | None) -> dict[str, str]:
 
 
 def difference(expected: dict[str, str], found: dict[str, str]) -> str:
-    """What differs, in words: the first few files that are missing, added or changed. Empty when nothing does."""
+    """What differs, in words: the first few files that are missing, added or changed. Empty when nothing does.
+
+    What MLflow itself adds to a version that somebody loaded is no difference.
+    """
     words = [f"{name} is missing" for name in expected if name not in found]
-    words += [f"{name} was added" for name in found if name not in expected]
+    words += [f"{name} was added" for name in found if name not in expected and name not in _OF_MLFLOW]
     words += [f"{name} was changed" for name in expected if name in found and expected[name] != found[name]]
     return "; ".join(words[:5])
