@@ -20,7 +20,7 @@ from ml_platform.evaluation.declaration import ModelGate, Promotion, Threshold
 from ml_platform.feeds import Complete, Engine, Format, Reference, Source
 from ml_platform.gates.declaration import BatchGate, FeatureGate, Limits
 from ml_platform.naming import check_named, module_path, texts_of
-from ml_platform.recipe import CANDIDATE, TRAINED_MODEL, Choose, Recipe, WarmStart, check_candidates
+from ml_platform.recipe import CANDIDATE, TRAINED_MODEL, Choose, Precision, Recipe, WarmStart, check_candidates
 from ml_platform.versions.imports import closure
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "NamedBatches",
     "NewData",
     "Pipeline",
+    "Precision",
     "Promotion",
     "Recipe",
     "Reconcile",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ml_platform import declared
 from ml_platform.errors import DeclarationError
@@ -13,6 +13,8 @@ from ml_platform.naming import check_named
 
 Choose = Literal["best", "average"]
 """Of several candidates: the best one goes on, or a model that averages what all of them say."""
+Precision = Literal["float32", "bfloat16", "float16"]
+"""What the network's sums and products are computed in. Weights are float32 in any case."""
 
 TRAINED_MODEL = "trained_model"
 AVERAGE = "average"
@@ -58,6 +60,11 @@ class Recipe:
         memory_mib: MiB up to which a process keeps its rows in memory; larger data is streamed, in another order, so
             it is part of the fingerprint.
         seed: of every random number.
+        precision: what forward and loss are computed in, where torch.autocast deems it safe. Weights, their gradients'
+            sums over the ranks and the optimizer's state stay float32, and so does scoring. float16 comes with a scaled
+            loss, lest small gradients vanish.
+        compile: let torch.compile make one program of the module. It needs a C++ compiler, and on a GPU Triton; the
+            first steps take seconds to minutes longer.
         restarts: how often a job that was ended from outside (preempted, killed for memory) is started again. It
             cannot change the bytes, so it is not part of the fingerprint.
         checkpoint_seconds: how many seconds of training such a job may lose. Checkpoints are taken more often where
@@ -80,6 +87,8 @@ class Recipe:
     threads: int = 1
     memory_mib: int = 4096
     seed: int = 0
+    precision: Precision = "float32"
+    compile: bool = False
     restarts: int = 3
     checkpoint_seconds: float = 300.0
     timeout_seconds: float | None = None
@@ -93,6 +102,14 @@ class Recipe:
             declared.whole_number("Recipe", name, getattr(self, name), 1)
         declared.whole_number("Recipe", "seed", self.seed, 0, 2**32 - 1)  # more, and scikit-learn refuses
         declared.whole_number("Recipe", "restarts", self.restarts, 0)
+        if self.precision not in get_args(Precision):
+            raise DeclarationError(
+                "There is no such precision.",
+                where="Recipe.precision",
+                got=repr(self.precision),
+                fix=", ".join(get_args(Precision)),
+            )
+        declared.instance("Recipe", "compile", self.compile, bool)
         if not (declared.is_finite(self.checkpoint_seconds) and self.checkpoint_seconds > 0):
             raise DeclarationError(
                 "The time between checkpoints is positive.", where="Recipe", got=repr(self.checkpoint_seconds)
@@ -124,9 +141,17 @@ class Recipe:
             )
 
     def identity(self) -> dict[str, Any]:
-        """Everything that counts for the bytes of a model that begins anew."""
+        """Everything that counts for the bytes of a model that begins anew.
+
+        `precision` and `compile` are left out where they are the default, as in models that are older than they.
+        """
         apart = ("restarts", "checkpoint_seconds", "timeout_seconds", "warm_start")
-        return {name: value for name, value in asdict(self).items() if name not in apart}
+        later = {"precision": "float32", "compile": False}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in apart and not (name in later and value == later[name])
+        }
 
 
 def trains(stage: str) -> bool:

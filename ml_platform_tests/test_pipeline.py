@@ -132,6 +132,8 @@ def test_a_wrong_pipeline_is_refused(changes: dict[str, Any], says: str) -> None
         (lambda: Recipe(model=MODEL, seed="7"), "whole number"),
         (lambda: Recipe(model=MODEL, seed=2**32), "at most"),
         (lambda: Recipe(model=MODEL, timeout_seconds=0), "time limit is positive"),
+        (lambda: Recipe(model=MODEL, precision="half"), "(?s)no such precision.*bfloat16"),
+        (lambda: Recipe(model=MODEL, compile="yes"), "must be a bool"),
         (lambda: Recipe(model=MODEL, learning_rate=float("nan")), "must be positive"),
         (lambda: Recipe(model=MODEL, learning_rate=float("inf")), "finite"),
         (lambda: Recipe(model=MODEL, learning_rate="fast"), "must be positive"),
@@ -288,6 +290,9 @@ def test_lists_are_taken_for_tuples() -> None:
 
 
 def test_what_is_right_is_taken() -> None:
+    assert "precision" not in Recipe(model=MODEL).identity(), "as in models that are older than the option"
+    assert "compile" not in Recipe(model=MODEL).identity()
+    assert Recipe(model=MODEL, precision="bfloat16", compile=True).identity()["precision"] == "bfloat16"
     assert Recipe(model=MODEL, optimizer="SGD", optimizer_options={"momentum": 0.9}, learning_rate=1).seed == 0
     assert Recipe(model=MODEL, hyperparameters={"hidden": (8,), "dropout": 0.1}).memory_mib == 4096
     assert replace(PIPELINE, tags={"team/domain": "", "x": "a-b_c.d"}).tags["team/domain"] == ""

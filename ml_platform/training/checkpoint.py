@@ -1,8 +1,9 @@
 """Checkpoints of a running job: a job that is killed and started again goes on, and ends with the same bytes.
 
-A checkpoint is taken between two steps and holds all that the next step depends on: weights, the optimizer's state, the
-random states of every rank, and where in which epoch training is. The order of the rows is not in it, because it
-follows from the seed: a resumed epoch draws its batches again and passes over those that were seen.
+A checkpoint is taken between two steps and holds all that the next step depends on: weights, the state of the optimizer
+and of float16's scaler, the random states of every rank, and where in which epoch training is. The order of the rows is
+not in it, because it follows from the seed: a resumed epoch draws its batches again and passes over those that were
+seen.
 
 Training is held up only while the state is copied; it is written behind training. Checkpoints lie beside the job's
 output as `.NAME.checkpoints/STEP-HASH.pt`, written under another name, flushed and renamed. The newest two are kept:
@@ -35,6 +36,7 @@ from torch import Tensor, nn
 
 from ml_platform.behind import Behind
 from ml_platform.training.config import TrainingJob
+from ml_platform.training.precision import Stateful
 from ml_platform.training.preemption import Asked, PreemptedError
 
 KEPT = 2
@@ -129,10 +131,12 @@ class Checkpoints:
         self.say(f"goes on from a checkpoint: epoch {found['epoch']}, step {found['step']}")
         return Progress(found["epoch"], found["step"], found["results"], found["losses"][self.rank], found["seconds"])
 
-    def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer, scaler: Stateful | None = None) -> None:
         """Put the found checkpoint's state in place."""
         module.load_state_dict(self._found["module"])
         optimizer.load_state_dict(self._found["optimizer"])
+        if scaler is not None:
+            scaler.load_state_dict(self._found["scaler"])
         _set_random_state(self._found["random"][self.rank])
         self._found = {}
 
@@ -155,7 +159,14 @@ class Checkpoints:
         self._next = done + max(1, told[0][0])  # by rank 0's clock
         return self._ending or told[0][0] <= 0
 
-    def take(self, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, done: int) -> None:
+    def take(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
+        done: int,
+        scaler: Stateful | None = None,
+    ) -> None:
         """Take one, after `done` steps in all. It is safe when the next one is taken, or after `finish`.
 
         Raises:
@@ -170,6 +181,7 @@ class Checkpoints:
                 "job": self._identity(),
                 "module": _copy(module.state_dict()),
                 "optimizer": _copy(optimizer.state_dict()),
+                "scaler": scaler.state_dict() if scaler is not None else None,
                 "failures": self._past["failures"],
                 "trained": self._past["trained"] + begun - self._begun,
                 **{name: [part[name] for part in parts] for name in mine},

@@ -28,6 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ml_platform.errors import TrainingError
 from ml_platform.training import fitting, loader, loop, model_folder, plan, preemption, warm, watchdog
 from ml_platform.training.checkpoint import Checkpoints
+from ml_platform.training.compiled import compile_module
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.loader import Cuts, Loader
 from ml_platform.training.preprocessing import Preprocessing
@@ -167,6 +168,8 @@ def run(job: TrainingJob, place: Place, report: Reporter | None, *, asked: preem
     inputs = data.preprocessing.inputs()
     module = data.started.module or model_folder.build(job.recipe.model, inputs, job.recipe.hyperparameters)
     module = module.to(place.device)
+    if job.recipe.compile:
+        compile_module(module, device=place.device, where=job.recipe.model)
     model = distribute(module, place)
     seed(int(loader.generator(job.recipe.seed, "rank", place.rank).initial_seed()))  # dropout differs between ranks
     if report:

@@ -18,6 +18,7 @@ from ml_platform.naming import load_named
 from ml_platform.pipeline import Recipe, Task
 from ml_platform.training.checkpoint import Checkpoints, Progress
 from ml_platform.training.loader import Cuts, Loader
+from ml_platform.training.precision import MixedPrecision
 
 Report = Callable[[dict[str, Any]], None]
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
@@ -101,6 +102,7 @@ def train(
     losses = torch.zeros(steps, device=device)
     check = _CHECK_EVERY["cuda" if device.startswith("cuda") else "cpu"]
     adjust = optimizer(recipe, model)
+    precision = MixedPrecision(recipe.precision, device)
     results = []
     model.train()
     resumed = checkpoints.find() if checkpoints else None
@@ -117,31 +119,34 @@ def train(
                 if model is not bare:
                     # After its first step DistributedDataParallel orders its buckets anew, and the order of sums with
                     # them: this step, whose effect is undone, makes the next one the second.
-                    loss_of(model(batch.numeric, batch.categorical), batch.target).backward()  # type: ignore[no-untyped-call]
-                checkpoints.restore(bare, adjust)
+                    with precision.shorter():
+                        loss = loss_of(precision.full(model(batch.numeric, batch.categorical)), batch.target)
+                    precision.backward(loss)
+                checkpoints.restore(bare, adjust, precision.scaler)
                 begun -= resumed.seconds
                 resumed = None
             done = (epoch - 1) * steps + step + 1
             rate = learning_rate(recipe, done - 1, total)
             for group in adjust.param_groups:
                 group["lr"] = rate
-            logits = model(batch.numeric, batch.categorical)
-            if step == 0 and epoch == 1:
-                _check_logits(logits, batch.target, task, recipe)
-            loss = loss_of(logits, batch.target)
+            with precision.shorter():
+                logits = precision.full(model(batch.numeric, batch.categorical))
+                if step == 0 and epoch == 1:
+                    _check_logits(logits, batch.target, task, recipe)
+                loss = loss_of(logits, batch.target)
             adjust.zero_grad(set_to_none=True)
-            (loss if weights[step] == 1.0 else loss * weights[step]).backward()  # type: ignore[no-untyped-call]
+            precision.backward(loss if weights[step] == 1.0 else loss * weights[step])
             losses[step] = loss.detach()
             if (step + 1) % check == 0 or step + 1 == steps:
                 _check_finite(losses[max(0, step + 1 - check) : step + 1], epoch, step + 1, steps, rank)
-            adjust.step()
+            precision.step(adjust)
             if rank == 0 and (now := time.perf_counter()) - reported >= progress_seconds:
                 reported = now
                 _report_step(report, epoch, step + 1, steps, losses, sizes, rate, cuts.world, now - begun)
             if checkpoints and step + 1 < steps and checkpoints.due(done):
                 seconds = time.perf_counter() - begun
                 place = Progress(epoch, step + 1, [vars(result) for result in results], losses, seconds)
-                checkpoints.take(bare, adjust, place, done)
+                checkpoints.take(bare, adjust, place, done, precision.scaler)
         mean = _mean_loss(losses, sizes, cuts)
         seconds = time.perf_counter() - begun
         results.append(EpochResult(epoch, mean, rate, seconds, cuts.rows / seconds))
@@ -149,7 +154,7 @@ def train(
             report({**vars(results[-1]), "epochs": recipe.epochs})
         if checkpoints and epoch < recipe.epochs and checkpoints.due(epoch * steps):
             place = Progress(epoch + 1, 0, [vars(result) for result in results], losses, 0.0)
-            checkpoints.take(bare, adjust, place, epoch * steps)
+            checkpoints.take(bare, adjust, place, epoch * steps, precision.scaler)
     return results
 
 

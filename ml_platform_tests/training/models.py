@@ -44,6 +44,30 @@ def troubled(inputs: ModelInputs, *, trouble: str) -> nn.Module:
     return Troubled(inputs, trouble)
 
 
+class Slow(nn.Module):
+    """A perceptron that takes its time."""
+
+    def __init__(self, inputs: ModelInputs, seconds: float) -> None:
+        super().__init__()
+        self.model, self.seconds = mlp(inputs, hidden=(8,), dropout=0.2), seconds
+
+    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        """Logits, later."""
+        time.sleep(self.seconds)
+        logits: Tensor = self.model(numeric, categorical)
+        return logits
+
+
+def slow(inputs: ModelInputs, *, seconds: float) -> nn.Module:
+    """A model each of whose steps takes so many seconds longer."""
+    return Slow(inputs, seconds)
+
+
+def loud(logits: Tensor, target: Tensor) -> Tensor:
+    """A loss so large that its gradients are beyond float16 until the scale has been halved for some steps."""
+    return 2e3 * nn.functional.binary_cross_entropy_with_logits(logits, target)
+
+
 def nothing(inputs: ModelInputs) -> object:
     """Not a model."""
     return inputs

@@ -99,6 +99,20 @@ def test_it_goes_on_where_it_was_and_ends_with_the_same_bytes(
     assert checkpoints(out) == [], "nobody needs them any more"
 
 
+@pytest.mark.parametrize("stop_at", [(1, 3), (2, 2)])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_so_does_training_in_mixed_precision(
+    paths: list[str], tmp_path: Path, precision: str, stop_at: tuple[int, int]
+) -> None:
+    changes = {"precision": precision, "loss": "ml_platform_tests.training.models:loud", "epochs": 2}
+    undisturbed = train(job(paths, tmp_path / "whole", **changes), Listener())
+    with pytest.raises(BrokenOffError):
+        train(job(paths, tmp_path / "model", **changes), Listener(stop_at))
+    assert same(train(job(paths, tmp_path / "model", **changes), Listener()), undisturbed)
+    full = train(job(paths, tmp_path / "full", **changes | {"precision": "float32"}), Listener())
+    assert not same(full, undisturbed)
+
+
 def test_streamed_rows_are_passed_over_in_the_same_order(tmp_path: Path) -> None:
     paths = made.files(tmp_path / "data", batches=2, rows=20_000, row_group=1500)
     changes: dict[str, Any] = {"memory_mib": 1, "batch_size": 4096, "epochs": 2}

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ml_platform.errors import FeatureError, TrainingError
 from ml_platform.training import job as training
@@ -178,6 +179,29 @@ def test_what_cannot_train_fails_at_once_and_leaves_no_model(
     with pytest.raises(TrainingError, match=says):
         train(made.job(paths, tmp_path / "model", processes=1, **changes))
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_in_mixed_precision_a_model_learns_as_well_and_its_weights_are_float32(
+    paths: list[str], folders: dict[str, Path], frame: pd.DataFrame, tmp_path: Path, precision: str
+) -> None:
+    folder = train(made.job(paths, tmp_path / "model", processes=1, epochs=8, precision=precision))
+    assert {value.dtype for value in load_file(folder / "weights.safetensors").values()} == {torch.float32}
+    assert Scorer.load(folder).score(frame) == pytest.approx(Scorer.load(folders["binary"]).score(frame), abs=0.05)
+    losses = [
+        json.loads((f / "history.json").read_text())["epochs"][-1]["train_loss"] for f in (folder, folders["binary"])
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    assert losses[0] != losses[1]
+    assert json.loads((folder / "model.json").read_text())["recipe"]["precision"] == precision
+
+
+def test_compiling_without_a_compiler_says_so(
+    paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+    with pytest.raises(TrainingError, match=r"(?s)no C\+\+ compiler.*no-such-compiler.*install"):
+        train(made.job(paths, tmp_path / "model", processes=1, compile=True))
 
 
 def test_another_number_of_processes_than_the_recipe_s_is_refused(paths: list[str]) -> None:
