@@ -71,6 +71,8 @@ class Recipe:
             that pays (`training.checkpoint.interval`). No part of the fingerprint either.
         timeout_seconds: how long the job may run, all its restarts together; the wait for machines or quota is not
             counted. One that is not done then is ended with an error; None lets it run. No part of the fingerprint.
+        gpu_hours: how much the job may cost: GPUs times hours, counted as for `timeout_seconds`; the tighter of the two
+            ends it. A job on CPUs takes no GPU, and this does not hold it up. No part of the fingerprint.
         warm_start: begin with the champion's weights where there is a champion; None always begins anew.
     """
 
@@ -92,6 +94,7 @@ class Recipe:
     restarts: int = 3
     checkpoint_seconds: float = 300.0
     timeout_seconds: float | None = None
+    gpu_hours: float | None = None
     warm_start: WarmStart | None = None
 
     def __post_init__(self) -> None:
@@ -114,9 +117,10 @@ class Recipe:
             raise DeclarationError(
                 "The time between checkpoints is positive.", where="Recipe", got=repr(self.checkpoint_seconds)
             )
-        limit = self.timeout_seconds
-        if limit is not None and not (declared.is_finite(limit) and limit > 0):
-            raise DeclarationError("A time limit is positive.", where="Recipe.timeout_seconds", got=repr(limit))
+        for name, what in (("timeout_seconds", "A time limit"), ("gpu_hours", "A cost ceiling")):
+            limit = getattr(self, name)
+            if limit is not None and not (declared.is_finite(limit) and limit > 0):
+                raise DeclarationError(f"{what} is positive.", where=f"Recipe.{name}", got=repr(limit))
         if self.warm_start is not None:
             if isinstance(self.warm_start, Mapping):  # as JSON has it
                 object.__setattr__(self, "warm_start", WarmStart(**self.warm_start))
@@ -145,7 +149,7 @@ class Recipe:
 
         `precision` and `compile` are left out where they are the default, as in models that are older than they.
         """
-        apart = ("restarts", "checkpoint_seconds", "timeout_seconds", "warm_start")
+        apart = ("restarts", "checkpoint_seconds", "timeout_seconds", "gpu_hours", "warm_start")
         later = {"precision": "float32", "compile": False}
         return {
             name: value

@@ -132,6 +132,7 @@ def test_a_wrong_pipeline_is_refused(changes: dict[str, Any], says: str) -> None
         (lambda: Recipe(model=MODEL, seed="7"), "whole number"),
         (lambda: Recipe(model=MODEL, seed=2**32), "at most"),
         (lambda: Recipe(model=MODEL, timeout_seconds=0), "time limit is positive"),
+        (lambda: Recipe(model=MODEL, gpu_hours=float("inf")), "cost ceiling is positive"),
         (lambda: Recipe(model=MODEL, precision="half"), "(?s)no such precision.*bfloat16"),
         (lambda: Recipe(model=MODEL, compile="yes"), "must be a bool"),
         (lambda: Recipe(model=MODEL, learning_rate=float("nan")), "must be positive"),
@@ -290,6 +291,7 @@ def test_lists_are_taken_for_tuples() -> None:
 
 
 def test_what_is_right_is_taken() -> None:
+    assert Recipe(model=MODEL, gpu_hours=8).identity() == Recipe(model=MODEL).identity()
     assert "precision" not in Recipe(model=MODEL).identity(), "as in models that are older than the option"
     assert "compile" not in Recipe(model=MODEL).identity()
     assert Recipe(model=MODEL, precision="bfloat16", compile=True).identity()["precision"] == "bfloat16"

@@ -47,12 +47,13 @@ class LocalLauncher:
     Args:
         work: folder for running and finished jobs.
         grace_seconds: how long a cancelled job may take to end by itself.
+        gpus: how many GPUs this machine has for it; None counts them, when a job's cost has a ceiling.
     """
 
     messages = "file"
 
-    def __init__(self, work: Path, *, grace_seconds: float = 10.0) -> None:
-        self._work, self._grace_seconds = work.absolute(), grace_seconds
+    def __init__(self, work: Path, *, grace_seconds: float = 10.0, gpus: int | None = None) -> None:
+        self._work, self._grace_seconds, self._gpus = work.absolute(), grace_seconds, gpus
         self._runs: dict[str, list[LocalRun]] = {}
 
     def launch(self, name: str, job: TrainingJob, *, env: Mapping[str, str] | None = None) -> LocalRun:
@@ -63,7 +64,7 @@ class LocalLauncher:
             files=tuple(str(Path(path).absolute()) for path in job.files),
             output=str(folder / "model"),
         )
-        run = LocalRun(folder, self._lock(name), job, dict(env or {}), self._grace_seconds)
+        run = LocalRun(folder, self._lock(name), job, dict(env or {}), self._grace_seconds, self._taken(job))
         self._runs.setdefault(name, []).append(run)
         return run
 
@@ -86,6 +87,16 @@ class LocalLauncher:
             shutil.rmtree(folder, ignore_errors=True)
         return True
 
+    def _taken(self, job: TrainingJob) -> int:
+        """How many GPUs a job takes here: one a rank, shared where there are fewer."""
+        if job.device == "cpu" or job.recipe.gpu_hours is None:
+            return 0
+        if self._gpus is None:
+            import torch  # seconds, for those who ask for it only
+
+            self._gpus = torch.cuda.device_count()
+        return min(self._gpus, job.recipe.processes)
+
     def folder(self, name: str) -> Path:
         """Where a job of that name keeps its files. Raises TrainingError for a name that is not one."""
         if not _NAME.fullmatch(name) or ".." in name:
@@ -103,9 +114,11 @@ class LocalRun:
 
     joined = False
 
-    def __init__(self, folder: Path, lock: Path, job: TrainingJob, env: dict[str, str], grace_seconds: float) -> None:
+    def __init__(
+        self, folder: Path, lock: Path, job: TrainingJob, env: dict[str, str], grace_seconds: float, gpus: int
+    ) -> None:
         self._folder, self._lock_path, self._job, self._env = folder, lock, job, env
-        self._grace_seconds = grace_seconds
+        self._grace_seconds, self._gpus = grace_seconds, gpus
         self._use: int | None = _share(_use(lock))
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -140,7 +153,7 @@ class LocalRun:
             self._take()
         if self._state is State.WAITING:
             return Status(State.WAITING, "another launch of the same job runs; its result will be taken")
-        return Status(self._state, str(self._error or ""))
+        return Status(self._state, str(self._error or ""), gpus=self._gpus)
 
     def logs(self) -> Iterator[str]:
         """See `Run.logs`."""

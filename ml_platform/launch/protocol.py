@@ -43,6 +43,8 @@ class Status:
     detail: str = ""
     restarts: int = 0
     """How often the backend has started it again by itself."""
+    gpus: int = 0
+    """How many GPUs it takes while it runs."""
 
 
 class Run(Protocol):
@@ -87,6 +89,44 @@ class Launcher(Protocol):
         """Forget a job whose result was taken. False where it runs."""
 
 
+@dataclass
+class Used:
+    """What a job has taken so far, all its restarts together.
+
+    Args:
+        seconds: for which it ran.
+        gpu_seconds: GPUs times seconds, each for as long as it was taken.
+    """
+
+    seconds: float = 0.0
+    gpu_seconds: float = 0.0
+
+    def add(self, seconds: float, gpus: int) -> None:
+        """Count a while for which it ran."""
+        self.seconds += seconds
+        self.gpu_seconds += seconds * gpus
+
+    def beyond(self, job: TrainingJob) -> TrainingError | None:
+        """The error of a job that has taken more than its recipe lets it; None where it has not."""
+        limit, ceiling = job.recipe.timeout_seconds, job.recipe.gpu_hours
+        if limit is not None and self.seconds > limit:
+            return TrainingError(
+                "The training job has run for longer than it may, and was ended.",
+                where=job.pipeline,
+                got=f"{self.seconds:.0f} s; Recipe.timeout_seconds is {limit:g}",
+                fix="raise Recipe.timeout_seconds: it goes on from its last checkpoint; or let the recipe do less",
+            )
+        hours = self.gpu_seconds / 3600
+        if ceiling is not None and hours > ceiling:
+            return TrainingError(
+                "The training job has taken more GPU-hours than it may, and was ended.",
+                where=job.pipeline,
+                got=f"{hours:.3g} GPU-hours in {self.seconds:.0f} s; Recipe.gpu_hours is {ceiling:g}",
+                fix="raise Recipe.gpu_hours: it goes on from its last checkpoint; or let the recipe do less",
+            )
+        return None
+
+
 def run(
     launcher: Launcher,
     *,
@@ -113,21 +153,23 @@ def run(
         pause_seconds: how long to wait before the first restart; then twice as long each time, a minute at most.
 
     Raises:
-        TrainingError: the job failed; the first failing rank's traceback stands on top. Or it was lost too often, or
-            has run for longer than `Recipe.timeout_seconds`.
+        TrainingError: the job failed; the first failing rank's traceback stands on top. Or it was lost too often, has
+            run for longer than `Recipe.timeout_seconds`, or has taken more than `Recipe.gpu_hours`.
         KeyboardInterrupt: it was `stopped`.
     """
     handle = launcher.launch(name, job, env=env)
     last: Status | None = None
     restarts = 0
-    ran, looked = 0.0, time.monotonic()
+    used, looked = Used(), time.monotonic()
     try:
         while True:
             if stopped():
                 raise KeyboardInterrupt
             status = handle.status()
             now = time.monotonic()
-            ran, looked = ran + (now - looked if status.state is State.RUNNING else 0.0), now
+            if status.state is State.RUNNING:
+                used.add(now - looked, status.gpus)
+            looked = now
             if on_status is not None and status != last:
                 on_status(status)
             last = status
@@ -145,8 +187,8 @@ def run(
                 raise _lost_too_often(job, restarts, status.detail)
             elif status.state.final:
                 return handle.result()
-            elif job.recipe.timeout_seconds is not None and ran > job.recipe.timeout_seconds:
-                raise _too_long(job, ran)
+            elif (too_much := used.beyond(job)) is not None:
+                raise too_much
             else:
                 time.sleep(poll_seconds)
     except BaseException:
@@ -158,15 +200,6 @@ def differences(there: Mapping[str, object], here: Mapping[str, object]) -> dict
     """By field, how two specifications (`TrainingJob.identity`) differ."""
     fields = [key for key in here if there.get(key) != here[key]]
     return {key: f"{there.get(key)!r} there, {here[key]!r} here" for key in fields}
-
-
-def _too_long(job: TrainingJob, ran: float) -> TrainingError:
-    return TrainingError(
-        "The training job has run for longer than it may, and was ended.",
-        where=job.pipeline,
-        got=f"{ran:.0f} s; Recipe.timeout_seconds is {job.recipe.timeout_seconds:g}",
-        fix="raise Recipe.timeout_seconds: it goes on from its last checkpoint; or let the recipe do less",
-    )
 
 
 def _lost_too_often(job: TrainingJob, restarts: int, last: str) -> TrainingError:

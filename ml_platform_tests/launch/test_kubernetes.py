@@ -166,6 +166,24 @@ def test_what_a_job_waits_for_is_told_and_stands_in_the_error_when_its_time_is_o
     assert not error.passing
 
 
+def test_a_job_that_takes_more_gpu_hours_than_it_may_is_ended(
+    server: ApiServer, paths: list[str], tmp_path: Path
+) -> None:
+    """Two pods of four GPUs: eight times the seconds."""
+    seen: list[launch.Status] = []
+    with pytest.raises(TrainingError, match="more GPU-hours than it may") as caught:
+        launch.run(
+            launcher(tmp_path, container={"resources": {"limits": {"nvidia.com/gpu": "4", "memory": "2Gi"}}}),
+            name="dear",
+            job=made.job(paths, gpu_hours=1e-4, timeout_seconds=3600),
+            on_status=seen.append,
+        )
+    assert {status.gpus for status in seen if status.state is State.RUNNING} == {8}
+    assert "Recipe.gpu_hours is 0.0001" in str(caught.value)
+    assert not caught.value.passing
+    assert not server.objects.all("jobs"), "nothing is paid for any more"
+
+
 def test_a_failure_of_its_own_fails_the_job_at_once(server: ApiServer, paths: list[str], tmp_path: Path) -> None:
     words = '{"failures": [{"rank": 1, "exit_code": 1, "message": "ValueError: no", "traceback": "Traceback: x.py", \
         "time": 1.0, "consequence": false}], "more": 0}'

@@ -253,6 +253,20 @@ def test_the_number_of_restarts_is_no_part_of_what_a_job_is(paths: list[str]) ->
     assert job.identity() == without_restarts(job).identity()
 
 
+@pytest.mark.slow
+def test_a_job_that_takes_more_gpu_hours_than_it_may_is_ended_unless_it_takes_none(
+    paths: list[str], tmp_path: Path
+) -> None:
+    launcher = LocalLauncher(tmp_path, gpus=8)
+    assert launch.run(launcher, name="cpu", job=made.job(paths, epochs=1, gpu_hours=1e-9)).history["rows"]
+    seen: list[Status] = []
+    dear = replace(trouble(paths, "wait"), recipe=replace(trouble(paths, "wait").recipe, gpu_hours=1e-4), device="auto")
+    with pytest.raises(TrainingError, match="more GPU-hours than it may"):
+        launch.run(launcher, name="dear", job=dear, on_status=seen.append)
+    assert {status.gpus for status in seen if status.state is State.RUNNING} == {2}, "one a rank"
+    assert not processes(launcher.folder("dear"))
+
+
 def test_two_launches_at_once_train_once(launcher: LocalLauncher, paths: list[str]) -> None:
     results: list[FolderResult] = []
     runs = [

@@ -30,6 +30,8 @@ _UID = {
     "name": "JOB_UID",
     "value_from": {"field_ref": {"field_path": "metadata.labels['batch.kubernetes.io/controller-uid']"}},
 }
+_GPU = re.compile(r"/(gpu|mig-)")
+"""Resources that are a GPU, or a part of one: nvidia.com/gpu, amd.com/gpu, nvidia.com/mig-1g.10gb."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
@@ -63,6 +65,16 @@ def pods_of(job: TrainingJob, settings: KubernetesSettings) -> int:
             fix="change Recipe.processes, or processes_per_pod in ML_PLATFORM_KUBERNETES",
         )
     return pods
+
+
+def gpus_of(job: Any) -> int:
+    """How many GPUs the pods of a Job take, used or not: what they are limited to, whoever made them."""
+    limits = [
+        container.resources.limits or {} for container in job.spec.template.spec.containers if container.resources
+    ]
+    return int(job.spec.parallelism) * sum(
+        int(count) for each in limits for name, count in each.items() if _GPU.search(name)
+    )
 
 
 def job_manifest(

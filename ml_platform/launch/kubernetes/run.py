@@ -204,7 +204,8 @@ class KubernetesRun:
             waits = explain.waits_for(job, pods, self._cluster, self._settings.queue)
             if waits and (waits != explain.NO_PODS or not self._waited):  # at its deadline a Job loses its pods first
                 self._waited = waits
-            self._status = Status(State.WAITING if waits else State.RUNNING, waits, restarts)
+            state = State.WAITING if waits else State.RUNNING
+            self._status = Status(state, waits, restarts, manifests.gpus_of(job))
 
     def _gone(self) -> None:
         """The Job is not there any more: its time to live is over, or somebody has deleted it."""
