@@ -90,9 +90,10 @@ def launcher_on(folder: Path, *, team: Any = None, **changes: Any) -> Kubernetes
 
 
 @contextlib.contextmanager
-def real(folder: Path) -> Iterator[Kubernetes]:
+def real(folder: Path, **changes: Any) -> Iterator[Kubernetes]:
     """The cluster that KUBECONFIG names. ML_PLATFORM_KUBERNETES names an image that has the tests too, and
-    ML_PLATFORM_STORE a store that both sides reach."""
+    ML_PLATFORM_STORE a store that both sides reach. `changes` are of the Kubernetes settings."""
     settings = Settings()
     store = Store(settings.store, cache=folder / "cache", storage_options=settings.storage_options)
-    yield Kubernetes(KubernetesLauncher(settings.kubernetes, store, folder / "work"))
+    typed = settings.kubernetes.model_copy(update=changes)
+    yield Kubernetes(KubernetesLauncher(typed, store, folder / "work"))

@@ -47,7 +47,7 @@ def waits_for(job: Any, pods: Sequence[Any], cluster: Cluster, queue: str) -> st
 
 
 def _pod_waits_for(pod: Any) -> str:
-    if pod.status.phase != "Pending":
+    if pod.status.phase != "Pending" or pod.metadata.deletion_timestamp is not None:
         return ""
     who = f"pod {index_of(pod)}"
     for condition in pod.status.conditions or ():

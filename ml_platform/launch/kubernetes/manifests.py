@@ -195,6 +195,9 @@ def _defaults(settings: KubernetesSettings, store: str, env: dict[str, str], job
                 "seccomp_profile": {"type": "RuntimeDefault"},
             },
             "automount_service_account_token": False,
+            # Python must not be process 1, which a SIGTERM does nothing to until there is a handler: a pod that is
+            # asked to end in its first second would live until it is killed.
+            "share_process_namespace": True,
             "enable_service_links": False,
             "termination_grace_period_seconds": settings.grace_seconds,
             "volumes": [{"name": "scratch", "empty_dir": {}}],

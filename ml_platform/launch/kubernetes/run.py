@@ -198,7 +198,7 @@ class KubernetesRun:
         elif explain.condition(job, "Failed"):
             self._logs.finish(_LOG_SECONDS)
             self._end(State.FAILED, explain.why_failed(job, pods, self._logs.tails(), self._waited))
-        else:
+        elif not explain.condition(job, "FailureTarget"):  # else its pods are being ended: what they say is no news
             self._follower.renew()
             restarts = (job.status.failed or 0) // manifests.pods_of(self._job, self._settings)
             waits = explain.waits_for(job, pods, self._cluster, self._settings.queue)
