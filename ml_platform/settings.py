@@ -33,6 +33,9 @@ class KubernetesSettings(BaseModel):
     queue: str = Field(default="", description="Kueue's local queue that the Job waits in.")
     scheduler: str = Field(default="", description="schedulerName of the pods.")
     deadline_seconds: int = Field(default=24 * 3600, ge=1, description="How long a job may take once it was admitted.")
+    image_pull_seconds: float = Field(
+        default=300.0, gt=0, description="How long the pull of a pod's image may keep failing before the job is ended."
+    )
     ttl_seconds: int = Field(default=24 * 3600, ge=0, description="How long a finished Job keeps its pods and logs.")
     abandoned_seconds: int = Field(
         default=3600, ge=60, description="How long a running job that nobody follows is left for somebody to join."

@@ -147,7 +147,7 @@ def test_a_job_waits_for_quota_and_that_is_not_its_own_time(
             {"resources": {"requests": {"cpu": "99"}}},
             "pod 0 cannot be scheduled: 0/1 nodes are available: 1 Insufficient",
         ),
-        ({"image": "typo:1"}, 'pod 0: its image cannot be pulled (ImagePullBackOff): Back-off pulling image "typo:1"'),
+        ({"image": "typo:1"}, "pod 0: its image cannot be pulled ("),
         (
             {"securityContext": {"privileged": True}},
             "no pod can be made: Error creating: pods is forbidden: violates Pod",
@@ -164,6 +164,54 @@ def test_what_a_job_waits_for_is_told_and_stands_in_the_error_when_its_time_is_o
     assert "took longer than it may" in str(error)
     assert told in str(error)
     assert not error.passing
+
+
+@pytest.mark.parametrize(
+    ("container", "told", "fix"),
+    [
+        (
+            {"run_k8s_config": {"container_config": {"image": "typo:1"}}},
+            ["pod 1 (image typo:1): its image cannot be pulled", 'image "docker.io/library/typo:1": not found'],
+            "correct `image`",
+        ),
+        (
+            {"run_k8s_config": {"container_config": {"image": "Bad Name"}}},
+            ["(InvalidImageName)", "invalid reference format"],
+            "correct `image`",
+        ),
+        (
+            {"env_secrets": ["absent"]},
+            ["pod 0 (image project:1): a Secret,", 'secret "absent" not found'],
+            "make what is missing",
+        ),
+    ],
+)
+def test_a_job_whose_pods_cannot_start_is_given_up_and_all_who_follow_it_are_told_why(
+    server: ApiServer, paths: list[str], tmp_path: Path, container: dict[str, Any], told: list[str], fix: str
+) -> None:
+    """Long before its deadline, and not once more: the second launch follows the Job that the first one ends."""
+    first, second = (
+        launcher(tmp_path, container=container, image_pull_seconds=1.0).launch("stuck", made.job(paths))
+        for _ in range(2)
+    )
+    assert (first.joined, second.joined) == (False, True)
+    for run in (first, second):
+        error = end_of(run)
+        assert "cannot start" in str(error)
+        assert all(words in str(error) for words in told), error
+        assert fix in str(error)
+        assert not error.passing
+    assert server.requests.count(("POST", "/apis/batch/v1/namespaces/default/jobs")) == 1
+
+
+def test_what_can_be_put_right_in_time_does_not_end_a_job(server: ApiServer, paths: list[str], tmp_path: Path) -> None:
+    script = "if [ $1 = 1 ]; then exit 1; fi; sleep 60"
+    late = launcher(tmp_path, script, image="late:1", container={"env_secrets": ["s3"]}).launch("late", made.job(paths))
+    assert "its image cannot be pulled" in waits(late)
+    server.kubelet.images.add("late:1")
+    wait_until(lambda: 'secret "s3" not found' in late.status().detail, what="the next that is missing")
+    server.kubelet.secrets.add("s3")
+    assert "cannot start" not in str(end_of(late)), "its pods have run"
 
 
 def test_a_job_that_takes_more_gpu_hours_than_it_may_is_ended(

@@ -10,12 +10,13 @@ from ml_platform.errors import TrainingError
 from ml_platform.launch import failure
 from ml_platform.launch.kubernetes import codes
 from ml_platform.launch.kubernetes.cluster import Cluster, index_of
-from ml_platform.launch.kubernetes.manifests import CONTAINER, PIPELINE
+from ml_platform.launch.kubernetes.manifests import CONTAINER, ENDED, PIPELINE
 
 NO_PODS = "for its pods to be made"
+_NOT_PULLED = "its image cannot be pulled"
 _STUCK = {
-    "ImagePullBackOff": "its image cannot be pulled",
-    "ErrImagePull": "its image cannot be pulled",
+    "ImagePullBackOff": _NOT_PULLED,
+    "ErrImagePull": _NOT_PULLED,
     "ErrImageNeverPull": "its image is not on the node and must not be pulled",
     "InvalidImageName": "its image has an invalid name",
     "CreateContainerConfigError": "a Secret, ConfigMap or setting that it names is missing or wrong",
@@ -30,6 +31,7 @@ _NEEDED_FIX = {
     "OOMKilled": "raise the memory limit in `resources`, or lower Recipe.batch_size or memory_mib",
     "DeadlineExceeded": "raise deadline_seconds in ML_PLATFORM_KUBERNETES, or train less",
     "Image": "correct `image` in ML_PLATFORM_KUBERNETES, or its image_pull_secrets",
+    "Secret": "make what is missing, or correct `container` in ML_PLATFORM_KUBERNETES; then train again",
 }
 
 
@@ -53,11 +55,18 @@ def _pod_waits_for(pod: Any) -> str:
     for condition in pod.status.conditions or ():
         if condition.type == "PodScheduled" and condition.status == "False":
             return f"{who} cannot be scheduled: {condition.message or condition.reason}"
-    for status in (*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())):
-        waiting = status.state.waiting if status.state else None
-        if waiting is not None and waiting.reason in _STUCK:
-            return f"{who}: {_STUCK[waiting.reason]} ({waiting.reason}): {waiting.message or status.image}"
-    return f"{who} starts"
+    return f"{who}: {said}" if (said := stuck(pod)[1]) else f"{who} starts"
+
+
+def stuck(pod: Any) -> tuple[str, str]:
+    """Why a pod that has a node does not start: Kubernetes' reason, and in words. Empty where it may yet start."""
+    if pod.status.phase == "Pending":
+        for status in (*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())):
+            waiting = status.state.waiting if status.state else None
+            if waiting is not None and waiting.reason in _STUCK:
+                words = f"{_STUCK[waiting.reason]} ({waiting.reason}): {waiting.message or status.image}"
+                return waiting.reason, words
+    return "", ""
 
 
 def condition(job: Any, kind: str) -> Any | None:
@@ -79,6 +88,14 @@ def why_failed(job: Any, pods: Sequence[Any], tail: Sequence[str], waited: str) 
     reason, said = (failed.reason or "", failed.message or "") if failed else ("", "")
     ended = [pod for pod in pods if (state := _terminated(pod)) is not None and state.exit_code != 0]
     where = f"{(job.metadata.annotations or {}).get(PIPELINE, '')}, Job {job.metadata.name} in {job.metadata.namespace}"
+    if ended_for := (job.metadata.annotations or {}).get(ENDED):
+        return TrainingError(
+            "The training job cannot start, and was ended.",
+            where=where,
+            got=_got(ended_for, tail),
+            fix=_NEEDED_FIX["Image" if "its image" in ended_for else "Secret"],
+            passing=False,
+        )
     if reason == "DeadlineExceeded":
         return TrainingError(
             "The training job took longer than it may.",

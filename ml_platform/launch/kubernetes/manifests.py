@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CONTAINER = "train"
 NAME, PIPELINE, SPEC, SPEC_HASH = (f"ml-platform/{each}" for each in ("name", "pipeline", "spec", "spec-hash"))
 """Annotations: the job's name; whose model it is; what two launches must agree on, as JSON, and its hash."""
+ENDED = "ml-platform/ended"
+"""Annotation: why a launcher has ended the Job."""
 PORT = 29400
 SCRATCH = "/scratch"
 _UID = {

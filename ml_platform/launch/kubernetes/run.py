@@ -15,6 +15,7 @@ from ml_platform.launch.kubernetes import explain, manifests
 from ml_platform.launch.kubernetes.cluster import AwayError, Cluster, owner_of
 from ml_platform.launch.kubernetes.followers import Follower
 from ml_platform.launch.kubernetes.logs import Logs
+from ml_platform.launch.kubernetes.starting import Starting
 from ml_platform.launch.protocol import State, Status, differences
 from ml_platform.launch.staging import Staging
 from ml_platform.settings import KubernetesSettings
@@ -57,6 +58,7 @@ class KubernetesRun:
         self._result: FolderResult | None = None
         self._error: TrainingError | None = None
         self._status = Status(State.WAITING)
+        self._starting = Starting(self._cluster, settings.image_pull_seconds)
         self._waited, self._uid, self._looked, self._away = "", "", 0.0, False
         self.joined = True
         self.in_use = True
@@ -200,6 +202,8 @@ class KubernetesRun:
             self._end(State.FAILED, explain.why_failed(job, pods, self._logs.tails(), self._waited))
         elif not explain.condition(job, "FailureTarget"):  # else its pods are being ended: what they say is no news
             self._follower.renew()
+            if manifests.ENDED not in (job.metadata.annotations or {}) and (why := self._starting.given_up(pods)):
+                self._cluster.end(self._object, {manifests.ENDED: why})
             restarts = (job.status.failed or 0) // manifests.pods_of(self._job, self._settings)
             waits = explain.waits_for(job, pods, self._cluster, self._settings.queue)
             if waits and (waits != explain.NO_PODS or not self._waited):  # at its deadline a Job loses its pods first

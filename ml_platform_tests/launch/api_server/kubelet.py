@@ -18,6 +18,7 @@ from pathlib import Path
 from ml_platform_tests.launch.api_server.objects import Object, Objects, now, set_condition
 
 REPOSITORY = Path(__file__).parents[3]
+_IMAGE = re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*(:\d+/[a-z0-9/._-]+)?(:[\w.-]+)?(@sha256:[0-9a-f]{64})?")
 
 
 class Kubelet:
@@ -25,13 +26,15 @@ class Kubelet:
 
     Attributes:
         images: what can be pulled.
+        secrets: what pods may take variables from.
         cpus: what the node has; a pod that asks for more is not scheduled.
     """
 
     def __init__(self, objects: Objects, folder: Path) -> None:
-        self.images, self.cpus = {"project:1"}, 8
+        self.images, self.secrets, self.cpus = {"project:1"}, set[str](), 8
         self._objects, self._folder = objects, folder
         self._running: dict[str, Process] = {}
+        self._tries: dict[str, int] = {}
         self._addresses: dict[str, tuple[int, int]] = {}
 
     def sync(self, pod: Object) -> None:
@@ -76,9 +79,8 @@ class Kubelet:
             set_condition(pod, "PodScheduled", "Unschedulable", message, "False")
             return
         set_condition(pod, "PodScheduled", "Scheduled", "")
-        if container["image"] not in self.images:
-            message = f'Back-off pulling image "{container["image"]}": not found'
-            self._say(pod, {"waiting": {"reason": "ImagePullBackOff", "message": message}})
+        if waiting := self._not_startable(pod, container):
+            self._say(pod, {"waiting": waiting})
             return
         if self._objects.get("services", pod["metadata"]["namespace"], pod["spec"]["subdomain"]) is None:
             return  # its name would not resolve: it would wait for that itself
@@ -99,6 +101,28 @@ class Kubelet:
         )
         pod["status"]["phase"] = "Running"
         self._say(pod, {"running": {"startedAt": now()}})
+
+    def _not_startable(self, pod: Object, container: Object) -> Object | None:
+        """What the kubelet says of a container that it cannot start (pkg/kubelet/images, kuberuntime). A pull that
+        fails is tried again after a while, in which it only says that it holds back."""
+        image = container["image"]
+        if not _IMAGE.fullmatch(image):
+            words = f'Failed to apply default image tag "{image}": couldn\'t parse image name: invalid reference format'
+            return {"reason": "InvalidImageName", "message": words}
+        if image not in self.images:
+            tries = self._tries[pod["metadata"]["uid"]] = self._tries.get(pod["metadata"]["uid"], -1) + 1
+            if tries % 10 > 2:
+                return {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{image}"'}
+            words = f'failed to pull and unpack image "docker.io/library/{image}": not found'
+            if tries % 10 == 0:
+                self._objects.event(pod, "Failed", f'Failed to pull image "{image}": {words}')
+                self._objects.event(pod, "Failed", "Error: ErrImagePull")
+            return {"reason": "ErrImagePull", "message": words}
+        named = [each["secretRef"]["name"] for each in container.get("envFrom", ()) if "secretRef" in each]
+        missing = [name for name in named if name not in self.secrets]
+        return (
+            {"reason": "CreateContainerConfigError", "message": f'secret "{missing[0]}" not found'} if missing else None
+        )
 
     def _value(self, pod: Object, each: Object) -> str:
         if "value" in each:
