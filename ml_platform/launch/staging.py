@@ -26,6 +26,7 @@ from ml_platform.errors import TrainingError
 from ml_platform.store import Store, layout
 from ml_platform.store.backend import digest
 from ml_platform.store.manifest import ArtifactFile
+from ml_platform.training.checkpoint import folder
 from ml_platform.training.config import TrainingJob, Warm
 from ml_platform.training.result import FILES, RESULT, FolderResult, read_result
 from ml_platform.versions.code import CodeVersion, code_version
@@ -112,37 +113,63 @@ class Staging:
             warm = Warm(parent=warm.parent, folder=str(parent), files=self._paths(record["warm"]["files"]))
         return replace(job, files=self._paths(record["files"]), warm=warm, output=str(work / "model"))
 
-    def keep_checkpoints(self, folder: Path, kept: set[str]) -> set[str]:
+    def keep_checkpoints(self, place: Path, kept: set[str], *, first: bool = True) -> set[str]:
         """Make the store hold the checkpoints that are in a local folder, and no others.
 
+        Each machine puts the parts of its own ranks. The manifest, without which a checkpoint does not exist, lies on
+        rank 0's and goes last, when the parts of all are there.
+
         Args:
-            folder: of a running job. A file whose name begins with a dot is still being written.
+            place: of a running job (`training.checkpoint.folder`).
             kept: names that the store holds, as far as it was told here.
+            first: whether rank 0 runs here, so that old ones are to be removed from here.
 
         Returns:
-            The names that it holds now.
+            The names that it holds now. One that is here and not among them waits for another machine's part.
         """
-        here = (
-            {path.name for path in folder.glob("*.pt") if not path.name.startswith(".")} if folder.is_dir() else set()
-        )
+        here = set(folder.listed(place))
+        held = here & kept
         for name in sorted(here - kept):
             try:
-                self.store.backend.put_many({self._at("checkpoints", name): folder / name})
+                if self._keep(place / name, "checkpoints", name):
+                    held.add(name)
             except Exception:
-                if (folder / name).exists():
+                if (place / name).exists():
                     raise
                 here.discard(name)  # gave way to a newer one meanwhile
-        self.store.backend.remove_many([self._at("checkpoints", name) for name in kept - here])
-        return here
+        if first and held:
+            for name in kept - here:
+                there = self.store.backend.scan(self._at("checkpoints", name))
+                self.store.backend.remove_many([self._at("checkpoints", name, folder.MANIFEST)])
+                self.store.backend.remove_many(list(there))
+            return held
+        return held | (kept - here)
 
-    def fetch_checkpoints(self, folder: Path) -> set[str]:
+    def _keep(self, checkpoint: Path, *at: str) -> bool:
+        """Put a checkpoint's files that are here; the manifest only when all others are there. Whether all is there."""
+        names = {path.name for path in checkpoint.iterdir()}
+        parts = {self._at(*at, name): checkpoint / name for name in names - {folder.MANIFEST}}
+        there = self.store.backend.stamps(list(parts))
+        self.store.backend.put_many({path: source for path, source in parts.items() if path not in there})
+        if folder.MANIFEST not in names:
+            return True
+        wanted = [self._at(*at, name) for name in folder.manifest(checkpoint.parent, checkpoint.name)["files"]]
+        if len(self.store.backend.stamps(wanted)) < len(wanted):
+            return False
+        self.store.backend.put_many({self._at(*at, folder.MANIFEST): checkpoint / folder.MANIFEST})
+        return True
+
+    def fetch_checkpoints(self, place: Path) -> set[str]:
         """Bring the store's checkpoints into a local folder, in place of what is there. Returns their names."""
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        names = [Path(path).name for path in self.store.backend.scan(self._at("checkpoints"))]
-        for name in names:
-            self.store.backend.fetch(self._at("checkpoints", name), folder / name)
-        return set(names)
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        found = [Path(path) for path in self.store.backend.scan(self._at("checkpoints"))]
+        names = {path.parent.name for path in found if path.name == folder.MANIFEST}
+        for path in found:
+            if (name := path.parent.name) in names:
+                (place / name).mkdir(exist_ok=True)
+                self.store.backend.fetch(self._at("checkpoints", name, path.name), place / name / path.name)
+        return names
 
     def keep_result(self, folder: Path) -> None:
         """Put a finished model folder into the store, and let go of the checkpoints."""

@@ -11,6 +11,7 @@ import os
 import random
 import resource
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,30 +28,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ml_platform.errors import TrainingError
 from ml_platform.training import fitting, loader, loop, model_folder, plan, preemption, warm, watchdog
-from ml_platform.training.checkpoint import Checkpoints
+from ml_platform.training.checkpoint import parts
+from ml_platform.training.checkpoint.checkpoints import Checkpoints
 from ml_platform.training.compiled import compile_module
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.loader import Cuts, Loader
+from ml_platform.training.place import Place
 from ml_platform.training.preprocessing import Preprocessing
 from ml_platform.training.report import Reporter, reporter
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which rank this is, of how many, on which device, speaking through which backend."""
-
-    rank: int
-    world: int
-    device: str
-    backend: str
-
-    def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, in rank order, on every rank."""
-        if self.world == 1:
-            return [value]
-        values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value)
-        return values
 
 
 @contextmanager
@@ -81,7 +66,7 @@ def joined(job: TrainingJob) -> Iterator[Place]:
         yield Place(0, 1, device, "none")
         return
     dist.init_process_group(backend)
-    yield Place(dist.get_rank(), world, device, backend)
+    yield Place(dist.get_rank(), world, device, backend, local, int(os.environ.get("LOCAL_WORLD_SIZE", world)))
     dist.barrier()
     dist.destroy_process_group()
 
@@ -182,7 +167,7 @@ def run(job: TrainingJob, place: Place, report: Reporter | None, *, asked: preem
         )
     topology = _topology(place, data.loader.mode)
     say = report.line if report else lambda line: None
-    checkpoints = Checkpoints(job, place.rank, place.gather, topology, say, asked or preemption.Asked())
+    checkpoints = Checkpoints(job, place, topology, say, asked or preemption.Asked())
     try:
         epochs = loop.train(
             model,
@@ -211,9 +196,9 @@ def run(job: TrainingJob, place: Place, report: Reporter | None, *, asked: preem
             "topology": topology,
         }
         folder = model_folder.write(job, module, data.preprocessing, history, warm=data.started.module is not None)
-        checkpoints.remove()
         if report:
             report.line(f"{job.pipeline}: model written to {folder}")
+    checkpoints.remove()
 
 
 def _topology(place: Place, rows_in: str) -> dict[str, Any]:
@@ -256,6 +241,7 @@ def main() -> None:
     if not job.output:
         raise TrainingError("The job has no output folder.", where=options.spec, fix="set `output`")
     asked = preemption.listen()
+    threading.Thread(target=parts.get_ready, name="imports", daemon=True).start()  # while the ranks meet
     settle(job)
     try:
         with joined(job) as place:

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ml_platform.errors import TrainingError
 from ml_platform.naming import load_named
 from ml_platform.pipeline import Recipe, Task
-from ml_platform.training.checkpoint import Checkpoints, Progress
+from ml_platform.training.checkpoint.checkpoints import Checkpoints, Progress
 from ml_platform.training.loader import Cuts, Loader
 from ml_platform.training.precision import MixedPrecision
 

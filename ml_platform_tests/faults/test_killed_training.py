@@ -16,6 +16,7 @@ import pytest
 
 from ml_platform import launch
 from ml_platform.launch.local import LocalLauncher
+from ml_platform.training.checkpoint import folder as checkpoints
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.result import CONTENT, FolderResult, read_result
 from ml_platform_tests.launch.conftest import paths, pids, processes, wait_until
@@ -34,6 +35,7 @@ import sys
 from pathlib import Path
 from ml_platform import launch
 from ml_platform.launch.local import LocalLauncher
+from ml_platform.training.checkpoint import folder as checkpoints
 from ml_platform.training.config import TrainingJob
 job = TrainingJob.from_json(Path(sys.argv[2]).read_bytes())
 launch.run(LocalLauncher(Path(sys.argv[1])), name=sys.argv[3], job=job, log=lambda line: print(line, flush=True))
@@ -57,10 +59,10 @@ def agent(folder: Path) -> list[int]:
 def damage(folder: Path) -> None:
     """Kill the job, and cut the newest checkpoint short."""
     kill(signal.SIGKILL, *agent(folder), *ranks(folder))
-    found = folder.glob(".model.checkpoints/*.pt")
-    for newest in sorted(found, key=lambda path: int(path.name.partition("-")[0]))[-1:]:
-        newest.chmod(0o644)
-        newest.write_bytes(newest.read_bytes()[:-50])
+    place = checkpoints.place_of(folder / "model")
+    for newest in checkpoints.listed(place)[:1]:
+        part = next((place / newest).glob("*.distcp"))
+        part.write_bytes(part.read_bytes()[:-50])
 
 
 FAULTS: dict[str, Callable[[Path, subprocess.Popen[str]], None]] = {

@@ -1,5 +1,6 @@
 """Real training on a cluster whose launcher dies, and on one that preempts; progress in Dagster; the store by URL."""
 
+import hashlib
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from ml_platform.launch.local import LocalLauncher
 from ml_platform.launch.staging import SPEC, Staging
 from ml_platform.stages.messages import LogMessages
 from ml_platform.store import Store
+from ml_platform.training.checkpoint import folder as checkpoint
 from ml_platform_tests.launch.api_server import ApiServer
 from ml_platform_tests.launch.backends import Kubernetes, launcher_on, played
 from ml_platform_tests.launch.conftest import wait_until
@@ -32,6 +34,7 @@ _LAUNCHING = """
 import sys
 from pathlib import Path
 from ml_platform import launch
+from ml_platform.training.checkpoint import folder as checkpoint
 from ml_platform.training.config import TrainingJob
 from ml_platform_tests.launch.backends import launcher_on
 job = TrainingJob.from_json(Path(sys.argv[2]).read_bytes())
@@ -163,18 +166,51 @@ def test_what_a_job_reads_is_found_by_hash_wherever_the_store_is_seen_from(paths
     assert Path(got.output).parent == tmp_path / "work"
 
 
-def test_checkpoints_in_the_store_follow_those_of_the_job(paths: list[str], tmp_path: Path) -> None:
+def committed(place: Path, done: int, parts: dict[str, str], *, first: bool = True, **others: str) -> str:
+    """A checkpoint as a machine has it: its ranks' parts, and on rank 0's the manifest, which names the others too."""
+    draft = checkpoint.draft_of(place, done)
+    draft.mkdir(parents=True)
+    for name, text in parts.items():
+        (draft / name).write_text(text)
+    texts = {**parts, **others}
+    files = {name: hashlib.sha256(texts[name].encode()).hexdigest() for name in sorted(texts)}
+    checkpoint.commit(draft, {"done": done, "files": files}, first=first)
+    return checkpoint.listed(place)[0]
+
+
+def test_checkpoints_in_the_store_follow_those_of_the_job(tmp_path: Path) -> None:
     staging = Staging(Store(tmp_path / "store", cache=tmp_path / "cache"), "jobs/a/b")
-    folder = tmp_path / "checkpoints"
-    folder.mkdir()
-    (folder / ".draft.1").write_text("not yet")
-    (folder / "10-a.pt").write_text("ten")
-    kept = staging.keep_checkpoints(folder, set())
-    (folder / "20-b.pt").write_text("twenty")
-    (folder / "10-a.pt").unlink()
-    assert staging.keep_checkpoints(folder, kept) == {"20-b.pt"}
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "5-old.pt").write_text("of another attempt")
-    assert staging.fetch_checkpoints(tmp_path / "other") == {"20-b.pt"}
-    assert [path.name for path in (tmp_path / "other").iterdir()] == ["20-b.pt"]
-    assert (tmp_path / "other" / "20-b.pt").read_text() == "twenty"
+    here, there = tmp_path / "checkpoints", tmp_path / "other"
+    checkpoint.draft_of(here, 30).mkdir(parents=True)
+    ten = committed(here, 10, {"__0_0.distcp": "ten"})
+    kept = staging.keep_checkpoints(here, set())
+    assert kept == {ten}
+    twenty = committed(here, 20, {"__0_0.distcp": "twenty"})
+    checkpoint.remove(here, ten)
+    assert staging.keep_checkpoints(here, kept) == {twenty}
+    committed(there, 5, {"__0_0.distcp": "of another attempt"})
+    assert staging.fetch_checkpoints(there) == {twenty}
+    assert checkpoint.listed(there) == [twenty]
+    assert checkpoint.read(there, twenty) is not None
+    assert (there / twenty / "__0_0.distcp").read_text() == "twenty"
+
+
+def test_a_checkpoint_of_several_pods_counts_when_the_parts_of_all_are_in_the_store(tmp_path: Path) -> None:
+    staging = Staging(Store(tmp_path / "store", cache=tmp_path / "cache"), "jobs/a/b")
+    zero, one, fetched = (tmp_path / name for name in ("zero", "one", "fetched"))
+    ten = committed(zero, 10, {"__0_0.distcp": "left"}, **{"__1_0.distcp": "right"})
+    assert staging.keep_checkpoints(zero, set()) == set()
+    assert staging.fetch_checkpoints(fetched) == set(), "half of it is no checkpoint"
+    draft = checkpoint.draft_of(one, 10)
+    draft.mkdir(parents=True)
+    (draft / "__1_0.distcp").write_text("right")
+    checkpoint.commit(draft, checkpoint.manifest(zero, ten), first=False)
+    assert checkpoint.listed(one) == [ten]
+    assert staging.keep_checkpoints(one, set(), first=False) == {ten}
+    assert staging.fetch_checkpoints(fetched) == set(), "nobody has said yet that it is whole"
+    assert staging.keep_checkpoints(zero, set()) == {ten}
+    assert staging.fetch_checkpoints(fetched) == {ten}
+    assert checkpoint.read(fetched, ten) is not None
+    checkpoint.remove(one, ten)
+    assert staging.keep_checkpoints(one, {ten}, first=False) == {ten}, "it is rank 0's to remove"
+    assert staging.fetch_checkpoints(fetched) == {ten}

@@ -67,7 +67,8 @@ def job(paths: list[str], output: Path | str = "", **changes: Any) -> TrainingJo
 def train(job: TrainingJob, listener: Any = None) -> Path:
     """Train in this process alone. Returns the model folder."""
     from ml_platform.training import job as training
+    from ml_platform.training.place import Place
 
     training.seed(job.recipe.seed)
-    training.run(job, training.Place(0, 1, "cpu", "none"), listener)
+    training.run(job, Place(0, 1, "cpu", "none"), listener)
     return Path(job.output)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from ml_platform.training.checkpoint import FAILURE_FREE, interval
+from ml_platform.training.checkpoint import folder
+from ml_platform.training.checkpoint.interval import FAILURE_FREE, interval
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.report import Reporter
 from ml_platform.training.result import CONTENT
@@ -61,8 +63,9 @@ def same(a: Path, b: Path) -> bool:
 
 
 def checkpoints(out: Path) -> list[Path]:
-    found = out.with_name(f".{out.name}.checkpoints").glob("*.pt")
-    return sorted(found, key=lambda path: int(path.name.partition("-")[0]))
+    """Oldest first."""
+    place = folder.place_of(out)
+    return [place / name for name in reversed(folder.listed(place))]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +78,7 @@ def whole(paths: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long a checkpoint takes: a step takes less than one."""
-    monkeypatch.setattr("ml_platform.training.checkpoint.WORTH", 0)
+    monkeypatch.setattr("ml_platform.training.checkpoint.interval.WORTH", 0)
 
 
 @pytest.mark.parametrize("stop_at", [(1, 3), (3, 1), (2, 4), (4, 2)])
@@ -129,12 +132,41 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(paths: list[str], whol
     with pytest.raises(BrokenOffError):
         train(job(paths, out), Listener((3, 3)))
     before, newest = checkpoints(out)
-    newest.write_bytes(newest.read_bytes()[:-100])
+    (part,) = newest.glob("*.distcp")
+    part.write_bytes(part.read_bytes()[:-100])
     second = Listener()
     train(job(paths, out), second)
     assert f"the checkpoint {newest.name} is damaged and is not used" in second.lines
     assert any("goes on from a checkpoint" in line for line in second.lines)
     assert second.steps[0] == (3, int(before.name.partition("-")[0]) - 2 * second.of + 1)
+    assert same(out, whole)
+
+
+class Planted:
+    """What must not be run when a checkpoint is read."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.mark,)
+
+
+def test_nothing_that_somebody_planted_in_a_checkpoint_is_run(paths: list[str], whole: Path, tmp_path: Path) -> None:
+    """Who may write into a store can give his files the right hashes."""
+    out, mark = tmp_path / "model", tmp_path / "planted"
+    with pytest.raises(BrokenOffError):
+        train(job(paths, out), Listener((3, 3)))
+    for each in checkpoints(out):
+        manifest = folder.manifest(each.parent, each.name)
+        (each / ".metadata").write_bytes(pickle.dumps(Planted(mark)))
+        files = folder.digests(each, list(manifest["files"]))
+        draft = each.rename(folder.draft_of(each.parent, manifest["done"]))
+        folder.commit(draft, {**manifest, "files": files}, first=True)
+    second = Listener()
+    train(job(paths, out), second)
+    assert sum("is not one that was written here" in line for line in second.lines) == 2
+    assert not mark.exists()
     assert same(out, whole)
 
 
@@ -163,15 +195,14 @@ def test_they_are_taken_as_often_as_pays() -> None:
 def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
     paths: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, save, full = tmp_path / "model", torch.save, iter([False, True, True, False])
+    out, flush, full = tmp_path / "model", os.fsync, iter([False, True, False, True])
 
-    def write(state: Any, file: Any) -> None:
-        if next(full, False):
-            file.write(b"some")
+    def fsync(handle: int) -> None:
+        if os.readlink(f"/proc/self/fd/{handle}").endswith(".distcp") and next(full, False):
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(state, file)
+        flush(handle)
 
-    monkeypatch.setattr(torch, "save", write)
+    monkeypatch.setattr(os, "fsync", fsync)
     listener = Listener()
     train(job(paths, out), listener)
     assert sum("No space left on device" in line for line in listener.lines) == 2

@@ -27,13 +27,16 @@ from ml_platform.launch.staging import Staging
 from ml_platform.launch.torchrun import Ended, torchrun
 from ml_platform.settings import settings
 from ml_platform.stages.opening import store_of
+from ml_platform.training.checkpoint import folder
 from ml_platform.training.result import read_result
 
 MARK = "checkpoints.json"
-"""Written by rank 0 where it runs: the checkpoints that it began with."""
+"""Written by a pod's first rank: the checkpoints that it began with, and whether it is rank 0."""
 _MESSAGE = 500
 """Characters of a message that last words keep."""
 _MIRROR_SECONDS = 1.0
+_PARTS_SECONDS = 10.0
+"""For so long a pod that ends waits for other pods' parts of the last checkpoint."""
 _LATE_SECONDS = 60.0
 """For so long after a pod's start, who is met may still belong to the attempt before."""
 
@@ -135,12 +138,18 @@ def _await(endpoint: str, seconds: float) -> None:
             time.sleep(0.5)
 
 
+def checkpoints(work: Path) -> Path:
+    """Where a pod's ranks have the checkpoints of the job whose work folder that is."""
+    return folder.place_of(work / "model")
+
+
 class Mirror:
-    """Keeps a running job's checkpoints in the store, from the pod in which rank 0 runs."""
+    """Keeps a running job's checkpoints in the store: of each pod its ranks' parts, of rank 0's the manifests."""
 
     def __init__(self, staging: Staging, work: Path) -> None:
-        self._staging, self._mark, self._folder = staging, work / MARK, work / ".model.checkpoints"
+        self._staging, self._mark, self._folder = staging, work / MARK, checkpoints(work)
         self._kept: set[str] | None = None
+        self._first = False
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="checkpoints", daemon=True)
         self._mark.unlink(missing_ok=True)
@@ -153,21 +162,27 @@ class Mirror:
         """Look for the last time: what was safe here when the ranks ended is in the store when this returns."""
         self._ending.set()
         self._thread.join()
-        self._look()
+        until = time.monotonic() + _PARTS_SECONDS
+        while not self._look() and time.monotonic() < until:
+            time.sleep(0.2)
 
     def _loop(self) -> None:
         while not self._ending.wait(_MIRROR_SECONDS):
             self._look()
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
+        """Whether the store has all that there is."""
         if self._kept is None:
             if not self._mark.exists():
-                return  # rank 0 runs elsewhere, or has not begun
-            self._kept = set(json.loads(self._mark.read_text()))
+                return True  # training has not begun
+            mark = json.loads(self._mark.read_text())
+            self._kept, self._first = set(mark["names"]), mark["first"]
         try:
-            self._kept = self._staging.keep_checkpoints(self._folder, self._kept)
+            self._kept = self._staging.keep_checkpoints(self._folder, self._kept, first=self._first)
         except Exception as error:  # training goes on; the next look tries again
             sys.stderr.write(f"checkpoints are not in the store yet: {error}\n")
+            return False
+        return self._kept.issuperset(folder.listed(self._folder))
 
 
 def last_words(failures: list[dict[str, Any]]) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from ml_platform.launch.kubernetes.pod import MARK
+from ml_platform.launch.kubernetes.pod import MARK, checkpoints
 from ml_platform.launch.staging import Staging
 from ml_platform.settings import settings
 from ml_platform.stages.opening import store_of
@@ -22,9 +22,9 @@ from ml_platform.training import job
 
 @record
 def _fetch(folder: str, work: Path) -> None:
-    names = Staging(store_of(settings()), folder).fetch_checkpoints(work / ".model.checkpoints")
-    if os.environ.get("RANK", "0") == "0":
-        (work / MARK).write_text(json.dumps(sorted(names)))
+    names = Staging(store_of(settings()), folder).fetch_checkpoints(checkpoints(work))
+    first = os.environ.get("RANK", "0") == "0"
+    (work / MARK).write_text(json.dumps({"names": sorted(names), "first": first}))
 
 
 def main() -> None:
