@@ -73,6 +73,9 @@ class Recipe:
             counted. One that is not done then is ended with an error; None lets it run. No part of the fingerprint.
         gpu_hours: how much the job may cost: GPUs times hours, counted as for `timeout_seconds`; the tighter of the two
             ends it. A job on CPUs takes no GPU, and this does not hold it up. No part of the fingerprint.
+        elastic: let a job that was interrupted go on with another number of processes, `threads` or `memory_mib`, or on
+            another kind of device. None of these is part of the fingerprint then; the bytes may depend on them all the
+            same, and the model says where they changed in mid-training.
         warm_start: begin with the champion's weights where there is a champion; None always begins anew.
     """
 
@@ -95,6 +98,7 @@ class Recipe:
     checkpoint_seconds: float = 300.0
     timeout_seconds: float | None = None
     gpu_hours: float | None = None
+    elastic: bool = False
     warm_start: WarmStart | None = None
 
     def __post_init__(self) -> None:
@@ -113,6 +117,7 @@ class Recipe:
                 fix=", ".join(get_args(Precision)),
             )
         declared.instance("Recipe", "compile", self.compile, bool)
+        declared.instance("Recipe", "elastic", self.elastic, bool)
         if not (declared.is_finite(self.checkpoint_seconds) and self.checkpoint_seconds > 0):
             raise DeclarationError(
                 "The time between checkpoints is positive.", where="Recipe", got=repr(self.checkpoint_seconds)
@@ -147,10 +152,12 @@ class Recipe:
     def identity(self) -> dict[str, Any]:
         """Everything that counts for the bytes of a model that begins anew.
 
-        `precision` and `compile` are left out where they are the default, as in models that are older than they.
+        `precision`, `compile` and `elastic` are left out where they are the default, as in models that are older.
         """
-        apart = ("restarts", "checkpoint_seconds", "timeout_seconds", "gpu_hours", "warm_start")
-        later = {"precision": "float32", "compile": False}
+        apart = {"restarts", "checkpoint_seconds", "timeout_seconds", "gpu_hours", "warm_start"}
+        if self.elastic:
+            apart |= {"processes", "threads", "memory_mib"}
+        later = {"precision": "float32", "compile": False, "elastic": False}
         return {
             name: value
             for name, value in asdict(self).items()

@@ -93,6 +93,7 @@ def _tell_differences(now: Pipeline, then: Pipeline, record: Record, settings: S
     from ml_platform.provenance.declared import code_changes, commits, replaced
     from ml_platform.provenance.environment import differences
     from ml_platform.stages import stages_of
+    from ml_platform.training.checkpoint import resumed
 
     for difference in differences(record, settings):
         console.print(f"  [yellow]differs[/]   {escape(str(difference))}", soft_wrap=True)
@@ -108,6 +109,9 @@ def _tell_differences(now: Pipeline, then: Pipeline, record: Record, settings: S
         console.print(f"  To have the code of then, check out {escape(commits(record))}", soft_wrap=True)
     else:
         console.print("  The code is the same: every stage has the code version of then.")
+    for each in record["training"].get("resumed_on", ()):  # older records have none
+        told = f"{resumed.describe(each)}: {resumed.BYTES}"
+        console.print(f"  [yellow]elastic[/]   training went on {escape(told)}", soft_wrap=True)
     if record["parent"]:
         told = f"{record['parent']['name']} {record['parent']['fingerprint']}"
         console.print(f"  It went on from another model's weights, which are taken as they are: {told}", soft_wrap=True)

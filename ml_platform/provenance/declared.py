@@ -72,6 +72,8 @@ def _as_then(now: Recipe | None, then: Mapping[str, Any]) -> Recipe:
 
 def _recipe(now: Recipe | None, record: Record) -> Recipe:
     then = _read(record["parameters"]["recipe"])
+    if then.get("elastic"):  # its recipe does not say how many there were
+        then |= {name: record["topology"][name] for name in ("processes", "threads")}
     start = (now.warm_start if now else None) or WarmStart()
     if record["parent"] is not None:
         if "replay" not in record["parameters"]:

@@ -22,6 +22,7 @@ from ml_platform.gates.waivers import WAIVED_BEFORE, Waivers
 from ml_platform.provenance.origin import BUILT_FROM
 from ml_platform.provenance.walk import COMPARED, TRAINED, VALIDATED, Behind, behind
 from ml_platform.recipe import CANDIDATE
+from ml_platform.training.checkpoint import resumed
 from ml_platform.versions.fingerprint import short_hash
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def collect(
         "builds": builds.found,
         "training": {
             "rows": trained.facts["history"].get("rows"),
+            "resumed_on": list(resumed.all_of(trained.facts["history"])),
             "warm_start": trained.facts.get("warm_start", {}),
             **{name: training_set.facts.get(name, {}) for name in ("windows", "train", "holdout")},
             **{name: training_set.facts.get(name, {}) for name in ("left_out", "withdrawn", WAIVED_BEFORE)},

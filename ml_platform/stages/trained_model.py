@@ -18,6 +18,7 @@ from ml_platform.stages.shown import rounded
 from ml_platform.stages.stage import UNPARTITIONED, Bench, Outcome, Stage, Work
 from ml_platform.stages.training_set import TrainingList, load_training_list
 from ml_platform.store.manifest import Manifest
+from ml_platform.training.checkpoint import resumed
 from ml_platform.training.config import TrainingJob, Warm
 from ml_platform.training.result import CONTENT, FILES, RESULT
 from ml_platform.versions.code import CodeVersion, code_version
@@ -222,6 +223,7 @@ class TrainedModel(Stage):
             "final train loss": rounded(history["epochs"][-1]["train_loss"]),
             "weights": manifest.file("weights.safetensors").sha256,
             "restarts": manifest.facts["restarts"],
+            **({"went on": told} if (told := "; ".join(map(resumed.describe, resumed.all_of(history)))) else {}),
             **({"warm start": told} if (told := warm.describe(manifest.facts)) else {}),
             "mlflow run": mlflow_link(manifest.facts["mlflow"]),
         }

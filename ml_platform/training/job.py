@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import resource
 import sys
 import threading
@@ -19,7 +18,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -36,6 +34,7 @@ from ml_platform.training.loader import Cuts, Loader
 from ml_platform.training.place import Place
 from ml_platform.training.preprocessing import Preprocessing
 from ml_platform.training.report import Reporter, reporter
+from ml_platform.training.seeding import seed, seed_by
 
 
 @contextmanager
@@ -78,13 +77,6 @@ def settle(job: TrainingJob) -> None:
     torch.backends.cudnn.benchmark = False
     torch.set_num_threads(job.recipe.threads)
     seed(job.recipe.seed)
-
-
-def seed(value: int) -> None:
-    """Seed torch, numpy and Python alike."""
-    torch.manual_seed(value)
-    np.random.seed(value % 2**32)
-    random.seed(value)
 
 
 @dataclass(frozen=True)
@@ -156,7 +148,7 @@ def run(job: TrainingJob, place: Place, report: Reporter | None, *, asked: preem
     if job.recipe.compile:
         compile_module(module, device=place.device, where=job.recipe.model)
     model = distribute(module, place)
-    seed(int(loader.generator(job.recipe.seed, "rank", place.rank).initial_seed()))  # dropout differs between ranks
+    seed_by(job.recipe.seed, "rank", place.rank)  # dropout differs between ranks
     if report:
         if job.warm:
             report.line(f"{job.pipeline}: {data.started.describe(job.warm)}")
@@ -194,6 +186,7 @@ def run(job: TrainingJob, place: Place, report: Reporter | None, *, asked: preem
             "checkpoints": {"taken": checkpoints.taken, "held_up_seconds": checkpoints.held_up},
             "warm_start": data.started.to_record(),
             "topology": topology,
+            "resumed_on": checkpoints.resumed_on,
         }
         folder = model_folder.write(job, module, data.preprocessing, history, warm=data.started.module is not None)
         if report:

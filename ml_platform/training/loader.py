@@ -12,7 +12,6 @@ and mixes rows through a buffer that holds as many rows as the memory allows.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from torch import Tensor
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.plan import CHUNK_ROWS, RowGroup, read, share
 from ml_platform.training.preprocessing import Preprocessing
+from ml_platform.training.seeding import generator
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,6 @@ class Cuts:
         """What to multiply the rank's mean loss with, so that the mean over ranks is the mean over the step's rows."""
         sizes = [stop - start for start, stop in (self.bounds(r, step) for r in range(self.world))]
         return sizes[rank] * self.world / sum(sizes)
-
-
-def generator(*key: object) -> torch.Generator:
-    """A random number generator named by its key (seed, epoch, rank, purpose): no two purposes share numbers."""
-    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def row_bytes(job: TrainingJob) -> int:

@@ -105,7 +105,7 @@ def train(
     precision = MixedPrecision(recipe.precision, device)
     results = []
     model.train()
-    resumed = checkpoints.find() if checkpoints else None
+    resumed = checkpoints.find(steps) if checkpoints else None
     if resumed is not None:
         results = [EpochResult(**result) for result in resumed.results]
         losses.copy_(resumed.losses)

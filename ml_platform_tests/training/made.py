@@ -68,7 +68,8 @@ def train(job: TrainingJob, listener: Any = None) -> Path:
     """Train in this process alone. Returns the model folder."""
     from ml_platform.training import job as training
     from ml_platform.training.place import Place
+    from ml_platform.training.seeding import seed
 
-    training.seed(job.recipe.seed)
+    seed(job.recipe.seed)
     training.run(job, Place(0, 1, "cpu", "none"), listener)
     return Path(job.output)

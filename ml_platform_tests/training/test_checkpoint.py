@@ -180,6 +180,28 @@ def test_the_checkpoint_of_another_job_is_not_used(paths: list[str], tmp_path: P
     assert second.steps[0] == (1, 1)
 
 
+def test_an_elastic_job_goes_on_in_another_way_and_says_so_in_its_history(tmp_path: Path) -> None:
+    """Here with less memory, so that rows are streamed; `launch/test_elastic.py` has other numbers of processes."""
+    paths, out = made.files(tmp_path / "data", batches=2, rows=20_000, row_group=1500), tmp_path / "model"
+    changes: dict[str, Any] = {"batch_size": 4096, "epochs": 2, "elastic": True}
+    with pytest.raises(BrokenOffError):
+        train(job(paths, out, **changes), Listener((2, 3)))
+    listener = Listener()
+    train(job(paths, out, memory_mib=1, **changes), listener)
+    assert any("rows_in memory, then streaming" in line and "bytes may differ" in line for line in listener.lines)
+    history = json.loads((out / "history.json").read_text())
+    (resumed,) = history["resumed_on"]
+    assert (resumed["epoch"], resumed["before"]["rows_in"], resumed["after"]["rows_in"]) == (2, "memory", "streaming")
+    assert len(history["epochs"]) == 2
+    assert listener.steps[0][0] == 2
+
+
+def test_what_an_elastic_job_may_change_is_no_part_of_what_it_is(paths: list[str], tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"processes": 4, "threads": 3, "memory_mib": 7}
+    assert job(paths, tmp_path, elastic=True, **changes).identity() == job(paths, tmp_path, elastic=True).identity()
+    assert job(paths, tmp_path, **changes).identity() != job(paths, tmp_path).identity()
+
+
 def test_how_often_one_is_taken_is_no_part_of_what_a_job_is(paths: list[str], tmp_path: Path) -> None:
     assert job(paths, tmp_path / "a").identity() == made.job(paths, tmp_path / "b", **DROPOUT).identity()
 

@@ -4,6 +4,7 @@
     state.py         what is in it: a copy of what training changes, and how it is put back
     parts.py         how it is written and read, by torch.distributed.checkpoint
     folder.py        where it lies, when it counts, whether it is whole; knows nothing of torch
+    resumed.py       what is said of a job that went on with another number of processes
     checkpoints.py   all of it together, the same calls on every rank
 
 A checkpoint is taken between two steps and holds all that the next step depends on: weights, the state of the optimizer

@@ -23,12 +23,13 @@ from torch import Tensor, nn
 
 from ml_platform.behind import Behind
 from ml_platform.errors import TrainingError
-from ml_platform.training.checkpoint import folder, parts, state
+from ml_platform.training.checkpoint import folder, parts, resumed, state
 from ml_platform.training.checkpoint.interval import interval
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.place import Place
 from ml_platform.training.precision import Stateful
 from ml_platform.training.preemption import Asked, PreemptedError
+from ml_platform.training.seeding import seed_by
 
 LISTENED_EVERY = 1.0
 """Seconds between two moments at which the ranks tell each other that one was asked to end."""
@@ -60,7 +61,7 @@ class Checkpoints:
     Args:
         job: which.
         place: this rank's.
-        topology: what the bytes depend on beside the job; a checkpoint of another is not used.
+        topology: what the bytes depend on beside the job. A checkpoint of another is used where the recipe is elastic.
         say: told what is found; rank 0's only.
         asked: set when this process was asked to end (`preemption.listen`).
     """
@@ -73,6 +74,8 @@ class Checkpoints:
     held_up: float = 0.0
     """Seconds for which checkpoints have held training up."""
     taken: int = 0
+    resumed_on: list[dict[str, Any]] = field(default_factory=list)
+    """Where training went on with another topology, `before` and `after`: the bytes are not an undisturbed run's."""
     _next: int = 0
     _since: tuple[int, float] | None = None
     _begun: float = field(default_factory=time.perf_counter)
@@ -93,12 +96,16 @@ class Checkpoints:
         """Where they are."""
         return folder.place_of(Path(self.job.output))
 
-    def find(self) -> Progress | None:
-        """Look for the newest whole checkpoint of this job. `restore` then puts its state in place."""
+    def find(self, steps: int) -> Progress | None:
+        """Look for the newest whole checkpoint of this job. `restore` then puts its state in place.
+
+        Args:
+            steps: of an epoch.
+        """
         if self._keeps:
             folder.tidy(self.folder)
         for name in self.place.gather(folder.listed(self.folder))[0]:
-            refused = [why for why in self.place.gather(self._refuse(name) if self._keeps else "") if why]
+            refused = [why for why in self.place.gather(self._refuse(name, steps) if self._keeps else "") if why]
             if not refused:
                 return self._open(name)
             self.say(f"the checkpoint {name} is {refused[0]} and is not used")
@@ -113,7 +120,10 @@ class Checkpoints:
         state.restore(found, manifest["numbers"], module, optimizer)
         if scaler is not None:
             scaler.load_state_dict(manifest["scaler"])
-        state.set_random_state(self._own(found, "torch", "cuda", "others"))
+        if manifest["topology"] == self.topology:
+            state.set_random_state(self._own(found, "torch", "cuda", "others"))
+        else:
+            seed_by(self.job.recipe.seed, "rank", self.place.rank, "of", self.place.world, "after", manifest["done"])
         self._found = None
 
     def due(self, done: int) -> bool:
@@ -156,6 +166,9 @@ class Checkpoints:
         manifest = {
             "schema": _SCHEMA,
             "job": self._identity(),
+            "topology": self.topology,
+            "resumed_on": self.resumed_on,
+            "steps": len(progress.losses),
             "numbers": state.numbers_of(optimizer),
             "scaler": scaler.state_dict() if scaler is not None else None,
             "done": done,
@@ -188,16 +201,19 @@ class Checkpoints:
         return self.place.local_rank == 0
 
     def _identity(self) -> str:
-        record = {"job": self.job.identity(), "topology": self.topology}
-        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.job.identity(), sort_keys=True).encode()).hexdigest()
 
-    def _refuse(self, name: str) -> str:
+    def _refuse(self, name: str, steps: int) -> str:
         """Why a checkpoint cannot be gone on from; "" where it can."""
         manifest = folder.read(self.folder, name)
         if manifest is None:
             return "damaged"
         if (manifest["schema"], manifest["job"]) != (_SCHEMA, self._identity()):
             return "of another job"
+        if manifest["topology"] != self.topology and not self.job.recipe.elastic:
+            return "of another topology, and the recipe is not elastic,"
+        if manifest["steps"] != steps:
+            return "of epochs with another number of steps"
         try:
             parts.Parts(self.folder / name)
         except TrainingError as error:
@@ -208,9 +224,17 @@ class Checkpoints:
         found, manifest = parts.Parts(self.folder / name), folder.manifest(self.folder, name)
         self._found = found, manifest
         self._past = {"failures": manifest["failures"] + 1, "trained": manifest["trained"]}
-        self.say(f"goes on from a checkpoint: epoch {manifest['epoch']}, step {manifest['step']}")
-        losses = self._own(found, "losses")["losses"]
-        return Progress(manifest["epoch"], manifest["step"], manifest["results"], losses, manifest["seconds"])
+        self.resumed_on = manifest["resumed_on"]
+        at = {"epoch": manifest["epoch"], "step": manifest["step"]}
+        self.say("goes on from a checkpoint: epoch {epoch}, step {step}".format(**at))
+        if manifest["topology"] == self.topology:
+            losses = self._own(found, "losses")["losses"]
+        else:
+            self.resumed_on.append({**at, "before": manifest["topology"], "after": self.topology})
+            self.say(f"{resumed.describe(self.resumed_on[-1])}: {resumed.BYTES}")
+            ranks = range(manifest["topology"]["processes"])
+            losses = torch.stack(list(found.read_alone([f"rank.{rank}.losses" for rank in ranks]).values())).mean(0)
+        return Progress(**at, results=manifest["results"], losses=losses, seconds=manifest["seconds"])
 
     def _own(self, found: parts.Parts, *names: str) -> dict[str, Tensor]:
         """What the checkpoint has of this very rank."""
@@ -220,6 +244,7 @@ class Checkpoints:
 
     def _write(self, mine: dict[str, Tensor], own: dict[str, Tensor], manifest: dict[str, Any]) -> None:
         """Behind training, on all ranks together."""
+        parts.get_ready()  # once, and so no part of what a checkpoint costs
         begun = time.perf_counter()
         draft = folder.draft_of(self.folder, manifest["done"])
         rank, first = self.place.rank, self.place.rank < self.place.local_world

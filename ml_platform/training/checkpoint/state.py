@@ -99,7 +99,7 @@ def restore(parts: Parts, numbers: Mapping[str, Any], module: nn.Module, optimiz
 
 
 def random_state() -> dict[str, Tensor]:
-    """Of every generator that is not named by a key (`loader.generator`)."""
+    """Of every generator that is not named by a key (`seeding.generator`)."""
     kind, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)
     others = {"numpy": [kind, np.asarray(keys).tolist(), place, has_gauss, gauss], "python": random.getstate()}
     text = torch.frombuffer(bytearray(json.dumps(others).encode()), dtype=torch.uint8)
