@@ -158,15 +158,34 @@ def history(name: Name, as_json: AsJson = False) -> None:
     from rich.markup import escape
 
     from ml_platform.cli import common
-    from ml_platform.registry.trail import Trail
+    from ml_platform.errors import RegistryError
+    from ml_platform.registry.desk import CARRIED_OUT_TAG
+    from ml_platform.registry.glance import model_tag
+    from ml_platform.registry.trail import Mark, Trail
 
     chain = _chain(name)
-    standing = Trail(chain.store, chain.pipeline.name, chain.settings.mlflow).read()
+    mark, unasked = None, ""
+    try:
+        mark = Mark.parse(model_tag(chain.settings.mlflow, chain.pipeline.name, CARRIED_OUT_TAG))
+    except RegistryError as error:  # the trail is in the store, and can be read all the same
+        unasked = f"Whether the trail's end is there is not known: {error}"
+    standing = Trail.of(chain.store, chain.pipeline.name, chain.settings.mlflow).read(mark)
     if as_json:
         decisions = [asdict(each) for each in standing.decisions]
-        typer.echo(json.dumps({"pipeline": name, "damaged": standing.damaged, "decisions": decisions}, indent=1))
+        flaws = {"damaged": standing.damaged, "lost": standing.lost, "elsewhere": standing.elsewhere}
+        typer.echo(json.dumps({"pipeline": name, **flaws, "decisions": decisions}, indent=1))
         return
     console = common.output()
+    if unasked:
+        common.notices().print(escape(unasked), soft_wrap=True)
+    if standing.elsewhere:
+        told = (
+            "MLflow shows a decision that is not in this trail: it was made with another store, or this trail is lost."
+        )
+        console.print(f"[yellow]{told}")
+    if standing.lost:
+        told = f"The trail's end is missing: MLflow shows decision {standing.lost}, which cannot be read any more."
+        console.print(f"[red]{told}", soft_wrap=True)
     if standing.damaged:
         console.print(f"[red]A record of the trail is damaged or missing: {escape(standing.damaged)}", soft_wrap=True)
     for each in standing.decisions:

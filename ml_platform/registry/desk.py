@@ -17,14 +17,14 @@ from ml_platform.registry.models import (
     condemn,
     verify,
 )
-from ml_platform.registry.trail import MOVES, Action, Decision, Trail
+from ml_platform.registry.trail import MOVES, Action, Decision, Mark, Trail
 from ml_platform.registry.versions import versions_of
 
 if TYPE_CHECKING:
     from ml_platform.registry.connection import Connection
 
 CARRIED_OUT_TAG = "ml_platform.decided"
-"""On a registered model: hash of the latest decision that its aliases show."""
+"""On a registered model: the latest decision that its aliases show, a `trail.Mark`."""
 BARRED_TAG = "ml_platform.barred"
 """On a version that a person rejected or rolled back from: who, when and why."""
 
@@ -37,7 +37,7 @@ class Desk:
     def __init__(self, connection: Connection, trail: Trail) -> None:
         self._connection, self._trail, self._name = connection, trail, trail.name
         self._sound: dict[str, str] = {}  # what is wrong with a version's files, by number; "" where nothing is
-        self.standing, self._versions = trail.read(), self._look()
+        self.standing, self._versions = trail.read(mark_of(connection, self._name)), self._look()
         self._carry_out()
 
     @property
@@ -173,17 +173,20 @@ class Desk:
         if last is None:
             return
         client = self._connection.client
-        found = self._connection.call("look up the model", client.search_registered_models, f"name = '{self._name}'")
-        if not found:
+        if (mark := mark_of(self._connection, self._name)) is None:
             return
-        mark = found[0].tags.get(CARRIED_OUT_TAG, "")
-        pending = mark != last.hash and mark in {"", *(each.hash for each in self.standing.decisions)}
+        known = mark.decision in {"", *(each.hash for each in self.standing.decisions)}
+        # A decision that is lost was carried out before those that came after it.
+        pending = mark.decision != last.hash and (known or mark.trail == self.standing.trail != "")
         decided = self.standing.champion
         wanted = self.sound(decided.model, decided.version) if decided else None
         now = self.champion
-        if now is not None and decided is not None and now.model != decided.model and not pending:
-            reason = "the alias was moved in MLflow itself"
+        lost = self.standing.lost
+        if now is not None and decided is not None and now.model != decided.model and (lost or not pending):
+            reason = "the decision is lost from the trail" if lost else "the alias was moved in MLflow itself"
             self.decide("moved_in_mlflow", now, by="somebody", reason=reason, before=decided)
+            return
+        if lost:  # the aliases show a decision that nobody can read any more: they stay, and so does the mark
             return
         if wanted is not None and (now is None or now.model != wanted.model):
             self._set(CHAMPION, wanted.version)
@@ -196,10 +199,10 @@ class Desk:
             (pending and challenger is None) or CHAMPION in self._versions[standing_by.version].aliases
         ):
             self._remove(CHALLENGER)
-        if mark != last.hash:
+        if mark != (now_shown := self.standing.mark):
             self._bar(last)
             self._connection.call(
-                "note what is decided", client.set_registered_model_tag, self._name, CARRIED_OUT_TAG, last.hash
+                "note what is decided", client.set_registered_model_tag, self._name, CARRIED_OUT_TAG, str(now_shown)
             )
         self._versions = self._look()
 
@@ -259,6 +262,13 @@ class Desk:
         client = self._connection.client
         self._connection.remove("remove an alias", client.delete_registered_model_alias, self._name, alias)
         self._versions = self._look()
+
+
+def mark_of(connection: Connection, name: str) -> Mark | None:
+    """Up to where the aliases of a model are as was decided; None where there is no such model in the registry."""
+    search = connection.client.search_registered_models
+    found = connection.call("look up the model", search, f"name = '{name}'")
+    return Mark.parse(found[0].tags.get(CARRIED_OUT_TAG, "")) if found else None
 
 
 def since(decision: Decision | None) -> str:

@@ -41,6 +41,7 @@ _WITH_TAG = """select 1 from model_version_tags t
 _SOUND_VERSION = f"""select v.storage_location from model_versions v where v.name = ? and {_LIVE}
     and exists ({_WITH_TAG} and t.value = ?) and exists ({_WITH_TAG} and t.value = 'true')
     and not exists ({_WITH_TAG})"""
+_MODEL_TAG = "select value from registered_model_tags where name = ? and key = ?"
 _CHAMPION = f"""select v.version, t.key, t.value from registered_model_aliases a
     join model_versions v on v.name = a.name and v.version = a.version
     left join model_version_tags t on t.name = v.name and t.version = v.version
@@ -88,6 +89,25 @@ def _champion(version: str, tags: Mapping[str, str]) -> Champion:
         evaluation=tags.get(EVALUATION_TAG, ""),
         threshold=tags.get(THRESHOLD_TAG, ""),
     )
+
+
+def model_tag(tracking_uri: str, name: str, key: str) -> str:
+    """A tag of a registered model; "" where it has none, or there is no such model.
+
+    Raises:
+        RegistryError: the registry cannot be asked.
+    """
+    if tracking_uri.startswith(SQLITE):
+        rows = _query(Path(tracking_uri.removeprefix(SQLITE)), _MODEL_TAG, (name, key))
+        return str(rows[0][0]) if rows else ""
+    if _is_plain_server(tracking_uri):
+        with contextlib.suppress(_ForTheClient):
+            found = _get(tracking_uri, "registered-models/get", name=name)
+            return _tags(found["registered_model"]).get(key, "") if found else ""
+    connection = Connection(tracking_uri, patience=_TIMEOUT)
+    search = connection.client.search_registered_models
+    models = connection.call("look up the model", search, f"name = '{name}'")
+    return str(models[0].tags.get(key, "")) if models else ""
 
 
 def stands(tracking_uri: str, name: str, data_version: str) -> bool:

@@ -59,7 +59,7 @@ def listed(connection: Connection, store: Store, name: str, metric: str) -> list
     Raises:
         RegistryError: the registry cannot be asked.
     """
-    standing = Trail(store, name, connection.tracking_uri).read()
+    standing = Trail.of(store, name, connection.tracking_uri).read()
     return [_listed(version, standing, metric) for version in reversed(versions_of(connection, name))]
 
 

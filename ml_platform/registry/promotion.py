@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.errors import RefusedError, RegistryError
-from ml_platform.registry.desk import BARRED_TAG, Desk, since
+from ml_platform.registry import identity
+from ml_platform.registry.desk import BARRED_TAG, Desk, mark_of, since
 from ml_platform.registry.models import CHALLENGER, CHAMPION, RegisteredVersion
 from ml_platform.registry.trail import POLICY, Action, Decision, Trail
 
@@ -57,7 +58,20 @@ class Promotions:
 
     def __init__(self, connection: Connection, store: Store, name: str) -> None:
         self._connection, self._store, self.name = connection, store, name
-        self.trail = Trail(store, name, connection.tracking_uri)
+        registry = identity.ensured(connection, self._trail_by_other_name)
+        self.trail = Trail(store, name, registry)
+
+    def _trail_by_other_name(self) -> str:
+        """What a registry without an identity is to be known as: its name, or the other name by which it was called
+        when the decision was made that it shows."""
+        first = identity.first_name(self._connection.tracking_uri)
+        mark = mark_of(self._connection, self.name)
+        if mark is None or not mark.decision or Trail(self._store, self.name, first).read().decisions:
+            return first
+        for registry in Trail.registries(self._store, self.name):
+            if any(each.hash == mark.decision for each in Trail(self._store, self.name, registry).read().decisions):
+                return registry
+        return first
 
     def by_policy(
         self,

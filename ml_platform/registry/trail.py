@@ -5,6 +5,9 @@ first, and the other looks again. It is bound to one model by the data version o
 an alias moves, and names the hash of the decision before it, so that a change in the middle is noticed. What holds now
 follows from all of them, in their order. Another registry has other versions, and so a trail of its own.
 
+That the end of a trail is missing no record of it can tell. So MLflow keeps a mark beside the model: the latest
+decision that its aliases show, how many it is, and which trail it is of.
+
 Imports no MLflow: every run looks here.
 """
 
@@ -12,10 +15,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ml_platform.errors import StoreError
+from ml_platform.registry import identity
 from ml_platform.store import layout
 from ml_platform.versions.fingerprint import short_hash
 
@@ -86,18 +90,59 @@ class Decision:
         return f"{what} by {self.by} on {self.when[:16].replace('T', ' ')} UTC: {self.reason}"
 
 
+@dataclass(frozen=True)
+class Mark:
+    """Up to which decision the registry's aliases are as was decided: what a tag of the registered model says.
+
+    Args:
+        decision: its hash; "" where nothing was carried out yet.
+        number: its place in the trail; 0 where an earlier version of the platform made the mark.
+        trail: hash of the trail's first decision, which tells trails in different stores apart; "" likewise.
+    """
+
+    decision: str = ""
+    number: int = 0
+    trail: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Mark:
+        """Of the tag's value."""
+        decision, _, more = text.partition(" ")
+        number, _, trail = more.partition(" ")
+        return cls(decision, int(number), trail) if number.isdecimal() else cls(decision)
+
+    def __str__(self) -> str:
+        return f"{self.decision} {self.number} {self.trail}".strip()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Standing:
     """A trail, and what follows from it.
 
     Args:
         decisions: all of them, in their order.
-        damaged: what is wrong with the trail; "" when nothing is. What a damaged record said may have been a
+        damaged: which record of the trail is damaged or missing; "" when none is. What it said may have been a
             rejection: nobody is promoted by policy then.
+        lost: the number of the latest decision that was carried out, where the trail has it no more; 0 otherwise.
+        elsewhere: what the registry shows was decided by another trail, in another store; or this one is lost whole.
     """
 
     decisions: tuple[Decision, ...] = ()
     damaged: str = ""
+    lost: int = 0
+    elsewhere: bool = False
+
+    @property
+    def mark(self) -> Mark:
+        """What the registry says when all of this is carried out."""
+        last = self.last
+        return Mark(last.hash, last.number, self.trail) if last else Mark()
+
+    @property
+    def trail(self) -> str:
+        """Hash of the first decision, also where the second one must tell it; "" where neither is there."""
+        first = self.decisions[0] if self.decisions else None
+        return "" if first is None else {1: first.hash, 2: first.after}.get(first.number, "")
 
     @property
     def last(self) -> Decision | None:
@@ -163,14 +208,24 @@ class Trail:
     Args:
         store: where it is kept.
         name: of the registered model, which is its pipeline's.
-        tracking_uri: of the registry.
+        registry: which one it is, see `identity`.
     """
 
-    def __init__(self, store: Store, name: str, tracking_uri: str) -> None:
-        self._store, self.name, self.registry = store, name, short_hash(tracking_uri)
+    def __init__(self, store: Store, name: str, registry: str) -> None:
+        self._store, self.name, self.registry = store, name, registry
 
-    def read(self) -> Standing:
-        """All that was decided by now."""
+    @classmethod
+    def of(cls, store: Store, name: str, tracking_uri: str) -> Trail:
+        """The trail for a registry by any of its names."""
+        return cls(store, name, identity.known(tracking_uri))
+
+    @staticmethod
+    def registries(store: Store, name: str) -> list[str]:
+        """Those for which something was decided about a model."""
+        return sorted({path.split("/")[-2] for path in store.records(layout.trails(name))})
+
+    def read(self, mark: Mark | None = None) -> Standing:
+        """All that was decided by now; and, beside the registry's `mark` (read before), whether its end is there."""
         folder = layout.trail(self.name, self.registry)
         paths = [path for path in self._store.records(folder) if path.endswith(".json")]
         found = self._store.read_records(paths)
@@ -181,10 +236,20 @@ class Trail:
             number = decisions[-1].number + 1 if decisions else 1
             after = decisions[-1].hash if decisions else ""
             if decision is None or (decision.number, decision.after) != (number, after):
-                damaged = damaged or path
+                gap = decision is not None and decision.number > number
+                damaged = damaged or (layout.trail_record(self.name, self.registry, number) if gap else path)
             if decision is not None:
                 decisions.append(decision)
-        return Standing(decisions=tuple(decisions), damaged=damaged)
+        return self._beside(mark or Mark(), Standing(decisions=tuple(decisions), damaged=damaged))
+
+    def _beside(self, mark: Mark, standing: Standing) -> Standing:
+        """A trail with what the registry's mark tells of its end."""
+        if not mark.decision or any(each.hash == mark.decision for each in standing.decisions):
+            return standing
+        if not mark.trail or mark.trail != standing.trail:
+            return replace(standing, elsewhere=True)
+        lost = layout.trail_record(self.name, self.registry, mark.number)
+        return replace(standing, damaged=standing.damaged or lost, lost=mark.number)
 
     def add(self, standing: Standing, **fields: Any) -> Decision | None:
         """Keep a decision for good, unless another one was made since `standing` was read: then None.
@@ -195,7 +260,7 @@ class Trail:
             StoreError: the store cannot be written.
         """
         last = standing.last
-        numbers = [each.number for each in standing.decisions]
+        numbers = [standing.lost, *(each.number for each in standing.decisions)]  # what is lost keeps its number
         if standing.damaged:  # the number of what cannot be read is taken all the same
             paths = self._store.records(layout.trail(self.name, self.registry))
             numbers += [int(path.rpartition("/")[2].removesuffix(".json")) for path in paths if path.endswith(".json")]
@@ -215,7 +280,7 @@ def decisions_of(store: Store, name: str, tracking_uri: str, model: str | None =
         tracking_uri: of the registry.
         model: only about this data version of a trained model.
     """
-    standing = Trail(store, name, tracking_uri).read()
+    standing = Trail.of(store, name, tracking_uri).read()
     return list(standing.decisions) if model is None else standing.about(model)
 
 

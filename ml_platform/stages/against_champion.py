@@ -88,7 +88,7 @@ def beside_champion(bench: Bench, evaluation: Manifest, trained: Manifest, train
     facts: dict[str, Any] = {"champion_version": standing.version}
     if standing.data_version == trained.data_version:
         return Beside(message=f"It is the champion, version {standing.version}.", facts=facts)
-    trail = Trail(bench.store, pipeline.name, registry).read()
+    trail = Trail.of(bench.store, pipeline.name, registry).read()
     known = trail.was_champion(trained.data_version) or not trail.decisions
     if known and stands(registry, pipeline.name, trained.data_version):
         return Beside(message="It is registered already, and was judged when it came.", facts=facts)

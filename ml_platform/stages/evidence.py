@@ -79,7 +79,7 @@ def promoted(chain: Chain, model: str, version: str) -> CheckResult:
     from ml_platform.registry.trail import Trail
 
     version, alias = _now(chain, model, version)
-    standing = Trail(chain.store, chain.pipeline.name, chain.settings.mlflow).read()
+    standing = Trail.of(chain.store, chain.pipeline.name, chain.settings.mlflow).read()
     name, champion, waits = chain.pipeline.name, standing.champion, standing.challenger
     about = [each for each in standing.about(model) if each.model == model]
     shown: dict[str, Any] = {"model": model, "alias": alias, **({"version": version} if version else {})}

@@ -145,7 +145,7 @@ class RegisteredModel(Stage):
         registry, name, model = chain.settings.mlflow, self.pipeline.name, manifest.facts[TRAINED]
         if not glance.stands(registry, name, model):
             return False
-        decided, champion = Trail(chain.store, name, registry).read(), glance.champion(registry, name)
+        decided, champion = Trail.of(chain.store, name, registry).read(), glance.champion(registry, name)
         waits = decided.challenger
         if waits is not None and waits.model == model:
             challenger = glance.champion(registry, name, CHALLENGER)

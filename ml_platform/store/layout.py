@@ -111,9 +111,14 @@ def decision(folder: str, name: str) -> str:
     return f"{folder}/{_segment(name)}.json"
 
 
+def trails(pipeline: str) -> str:
+    """The folder of what was decided about a pipeline's models, in whatever registry."""
+    return f"{TRAIL}/{_segment(pipeline)}"
+
+
 def trail(pipeline: str, registry: str) -> str:
     """The folder of what was decided about a pipeline's models in one registry."""
-    return f"{TRAIL}/{_segment(pipeline)}/{_segment(registry)}"
+    return f"{trails(pipeline)}/{_segment(registry)}"
 
 
 def trail_record(pipeline: str, registry: str, number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any
 import pytest
 
 from ml_platform.errors import RefusedError, RegistryError
-from ml_platform.registry import models
+from ml_platform.registry import glance, identity, models
 from ml_platform.registry.connection import SQLITE, Connection
+from ml_platform.registry.desk import CARRIED_OUT_TAG
 from ml_platform.registry.listing import listed
 from ml_platform.registry.promotion import Promotions, Ruling
 from ml_platform.registry.tracking import MlflowResource
-from ml_platform.registry.trail import decisions_of
+from ml_platform.registry.trail import Mark, decisions_of
 from ml_platform.store import Store
 from ml_platform_tests.registry.test_models import register
 from ml_platform_tests.registry.trained import Trained
@@ -277,3 +279,75 @@ def test_another_champion_meanwhile_asks_for_another_comparison(mlflow, trained,
     assert promotions.by_policy("c", against="b", **how).outcome == "champion"
     with pytest.raises(RegistryError, match="not registered"):
         ruled(promotions, "d")
+
+
+@pytest.mark.parametrize("how", ["removed", "cut off"])
+def test_a_lost_end_of_the_trail_is_noticed_and_never_written_over(store, tmp_path, uri, made, promotions, how):
+    """The last decision made version 2 the champion; then its record is gone, or half of it."""
+    made("a")
+    made("b", promote=False)
+    promotions.approve("2", by="Ada", reason="better")
+    third = tmp_path / "store" / "trail" / "toy" / promotions.trail.registry / "00000003.json"
+    data = third.read_bytes()
+    third.unlink()
+    if how == "cut off":
+        third.write_bytes(data[: len(data) // 2])
+    mark = Mark.parse(glance.model_tag(uri, "toy", CARRIED_OUT_TAG))
+    standing = promotions.trail.read(mark)
+    assert (standing.damaged.rpartition("/")[2], standing.lost) == ("00000003.json", 3)
+    ruling = made("c")
+    assert (ruling.outcome, "damaged" in ruling.said) == ("challenger", True)
+    assert aliases(promotions) == {"champion": "2", "challenger": "3"}, "what Ada decided stands"
+    numbers = [(each.number, each.action) for each in promotions.trail.read().decisions]
+    assert numbers == [(1, "promoted"), (2, "waiting"), (4, "moved_in_mlflow"), (5, "waiting")]
+    assert promotions.trail.read().decisions[2].reason == "the decision is lost from the trail"
+    assert promotions.trail.read().damaged.endswith("00000003.json"), "it is told for good"
+    assert third.exists() == (how == "cut off")
+    promotions.promote("3", by="Ada", reason="I have looked")
+    assert aliases(promotions) == {"champion": "3"}
+
+
+def test_a_lost_rejection_is_told_as_long_as_nothing_else_is_decided(tmp_path, uri, made, promotions):
+    """No alias shows it: only the mark does."""
+    made("a")
+    made("b", promote=False)
+    promotions.reject("2", by="Ada", reason="unfair")
+    (tmp_path / "store" / "trail" / "toy" / promotions.trail.registry / "00000003.json").unlink()
+    for _ in range(2):
+        promotions.catch_up()
+        assert promotions.trail.read(Mark.parse(glance.model_tag(uri, "toy", CARRIED_OUT_TAG))).lost == 3
+    assert ruled(promotions, "b").outcome == "barred", "MLflow's own record of the version says so"
+    assert actions(promotions) == ["promoted", "waiting"]
+
+
+def test_one_registry_by_two_names_has_one_trail(mlflow, uri, store, made, promotions):
+    made("a")
+    made("b", promote=False)
+    folder, _, file = uri.rpartition("/")
+    other = f"{folder}/../{folder.rpartition('/')[2]}/{file}"
+    Promotions(Connection(other), store, "toy").reject("2", by="Ada", reason="unfair")
+    assert actions(promotions) == ["promoted", "waiting", "rejected"]
+    assert [each.action for each in decisions_of(store, "toy", other)] == ["promoted", "waiting", "rejected"]
+
+
+def test_a_trail_from_before_registries_had_an_identity_is_found_by_any_name(uri, store, made, promotions):
+    made("a")
+    client = promotions._connection.client
+    (identified,) = [each for each in client.search_experiments() if each.name == identity.EXPERIMENT]
+    with sqlite3.connect(uri.removeprefix(SQLITE)) as database:
+        for table in ("experiment_tags", "experiments"):
+            database.execute(f"delete from {table} where experiment_id = ?", (identified.experiment_id,))
+    mark = client.get_registered_model("toy").tags[CARRIED_OUT_TAG]
+    client.set_registered_model_tag("toy", CARRIED_OUT_TAG, mark.split(" ")[0])  # as it was made then
+    folder, _, file = uri.rpartition("/")
+    other = Promotions(Connection(f"{folder}/./{file}"), store, "toy")
+    assert other.trail.registry == identity.first_name(uri)
+    assert [each.action for each in other.trail.read().decisions] == ["promoted"]
+
+
+def test_of_two_who_name_a_registry_at_once_one_is_first(uri, store):
+    names = [f"{uri.rpartition('/')[0]}/{'./' * n}mlflow.db" for n in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(lambda name: Promotions(Connection(name), store, "toy").trail.registry, names))
+    assert len(found) == 1
+    assert found == {identity.known(name) for name in names}

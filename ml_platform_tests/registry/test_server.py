@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ml_platform.errors import RegistryError
-from ml_platform.registry import models
+from ml_platform.registry import identity, models
 from ml_platform.registry.connection import Connection
 from ml_platform.registry.tracking import MlflowResource
 from ml_platform_tests.registry.conftest import context, free_port, process
@@ -117,6 +117,15 @@ def test_answers_that_get_lost_double_nothing(server, trained, every):
     experiment = client.get_experiment_by_name(flaky.name)
     assert [r.info.run_id for r in client.search_runs([experiment.experiment_id])] == [run.run_id]
     assert len(client.get_run(run.run_id).outputs.model_outputs) == 1
+
+
+def test_a_server_is_one_registry_by_whatever_name(server):
+    made = identity.ensured(Connection(server), lambda: identity.first_name(server))
+    for name in (f"{server}/", server.replace("127.0.0.1", "localhost")):
+        assert identity.known(name) == made
+        assert identity.ensured(Connection(name), lambda: "another") == made
+    away = f"http://127.0.0.1:{free_port()}"
+    assert identity.known(away) == identity.first_name(away)
 
 
 def test_a_server_that_stays_away_is_an_error_that_says_what_to_do():

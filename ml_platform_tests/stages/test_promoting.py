@@ -113,6 +113,15 @@ def test_a_worse_model_waits_and_a_person_decides(tiny: Pipeline, place: Setting
     assert command("approve", "tiny", "2", "--reason", "x")[0] == 2
     assert command("diff", "tiny@1", "tiny@7")[0] == 2
 
+    last = max((place.home / "store" / "trail" / "tiny").rglob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    last.write_bytes(last.read_bytes()[:50])
+    code, history = command("history", "tiny")
+    assert (code, "end is missing" in history, last.name in history) == (0, True, True)
+    told_json = json.loads(command("history", "tiny", "--json")[1])
+    assert told_json["lost"] == len(told_json["decisions"]) + 1
+    assert command("promote", "tiny", "2", "--reason", "x")[0] == 0
+    assert last.stat().st_size == 50, "nothing is written over it"
+
 
 def test_a_person_decides_in_the_ui(tiny: Pipeline, place: Settings) -> None:  # noqa: F811
     asked = replace(lazy(tiny, champion="warn"), promotion=Promotion(by="person"))
