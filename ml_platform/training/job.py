@@ -89,27 +89,31 @@ class Prepared:
     started: warm.Started
 
 
-def prepare(job: TrainingJob, place: Place) -> Prepared:
+def prepare(job: TrainingJob, place: Place, find: plan.Find = plan.here) -> Prepared:
     """Read this rank's share, and fit the preprocessing together with the others or take over the parent's."""
     if job.warm is None:
-        return _prepare(job, place, None, "")
+        return _prepare(job, place, find, None, "")
     parent = warm.parent_of(job)
     if isinstance(parent, str):
-        return _prepare(job, place, None, parent)
+        return _prepare(job, place, find, None, parent)
     try:
-        return _prepare(replace(job, files=job.warm.files), place, parent, "")
+        return _prepare(replace(job, files=job.warm.files), place, find, parent, "")
     # Both are the same on every rank: all look at the same sums.
     except plan.TooFewRowsError as error:
-        return _prepare(job, place, None, f"there is too little to go on with ({error.got})")
+        return _prepare(job, place, find, None, f"there is too little to go on with ({error.got})")
     except warm.Unsuitable as reason:
-        return _prepare(job, place, None, str(reason))
+        return _prepare(job, place, find, None, str(reason))
 
 
-def _prepare(job: TrainingJob, place: Place, parent: model_folder.LoadedModel | None, cold: str) -> Prepared:
-    groups, schema = plan.survey(job, place.rank, place.world, place.gather)
+def _prepare(
+    job: TrainingJob, place: Place, find: plan.Find, parent: model_folder.LoadedModel | None, cold: str
+) -> Prepared:
+    groups, schema = plan.survey(job, place.rank, place.world, place.gather, find)
     rows = sum(group.labelled for group in groups)
     kinds = fitting.kinds(job, schema)
-    source = plan.read(job, groups, *plan.share(rows, place.rank, place.world))
+    mine = plan.share(rows, place.rank, place.world)
+    plan.bring(groups, *mine)
+    source = plan.read(job, groups, *mine)
     tables = list(source) if loader.fits(job, rows, place.world) else None
     partial = fitting.Partial(kinds)
     for table in source if tables is None else tables:
@@ -131,14 +135,22 @@ def distribute(module: nn.Module, place: Place) -> nn.Module:
     return DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
 
 
-def run(job: TrainingJob, place: Place, report: Reporter | None, *, asked: preemption.Asked | None = None) -> None:
+def run(
+    job: TrainingJob,
+    place: Place,
+    report: Reporter | None,
+    *,
+    asked: preemption.Asked | None = None,
+    find: plan.Find = plan.here,
+) -> None:
     """Train, and write the model folder on rank 0.
 
     Args:
+        find: finds the files to learn from.
         asked: set when this process is to end: it then takes a checkpoint and raises PreemptedError.
     """
     begun = time.perf_counter()
-    data = prepare(job, place)
+    data = prepare(job, place, find)
     load_seconds = time.perf_counter() - begun
 
     seed(job.recipe.seed)
@@ -222,8 +234,8 @@ def _resources(place: Place, seconds: float) -> dict[str, float]:
 
 
 @record
-def main() -> None:
-    """The command line."""
+def main(find: plan.Find = plan.here) -> None:
+    """The command line; and where the files to learn from are, when they are not where the specification says."""
     parser = argparse.ArgumentParser(description="One rank of a training job; started by torchrun.")
     parser.add_argument("spec", type=Path, help="JSON file of a TrainingJob")
     parser.add_argument("--parent", type=int, help="process id to die with")
@@ -240,9 +252,9 @@ def main() -> None:
         with joined(job) as place:
             if place.rank == 0:
                 with reporter() as report:
-                    run(job, place, report, asked=asked)
+                    run(job, place, report, asked=asked, find=find)
             else:
-                run(job, place, None, asked=asked)
+                run(job, place, None, asked=asked, find=find)
     except preemption.PreemptedError as error:
         sys.stderr.write(f"{job.pipeline}: {error}\n")
         sys.exit(preemption.PREEMPTED)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ml_platform.pipeline import Recipe
@@ -43,6 +44,12 @@ def files(folder: Path, *, batches: int = 4, rows: int = 500, row_group: int = 1
         pq.write_table(table, path, row_group_size=row_group)
         paths.append(str(path))
     return paths
+
+
+def without(path: str, to: Path, *, label: str, value: str) -> None:
+    """Write a file again, without the rows whose label has that value."""
+    table = pq.read_table(path)
+    pq.write_table(table.filter(pc.not_equal(table[label], value)), to)
 
 
 def job(paths: list[str], output: Path | str = "", **changes: Any) -> TrainingJob:
