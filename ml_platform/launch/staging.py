@@ -14,25 +14,20 @@ The specification is part of the path: what was kept for another one is never ta
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from ml_platform.errors import TrainingError
+from ml_platform.launch import training_files
 from ml_platform.store import Store, layout
 from ml_platform.store.backend import digest
 from ml_platform.store.manifest import ArtifactFile
-from ml_platform.training import plan
 from ml_platform.training.checkpoint import folder
 from ml_platform.training.config import TrainingJob, Warm
 from ml_platform.training.result import FILES, RESULT, FolderResult, read_result
@@ -40,8 +35,6 @@ from ml_platform.versions.code import CodeVersion, code_version
 from ml_platform.versions.fingerprint import short_hash
 
 SPEC = "spec.json"
-FOUND = "files.json"
-"""In a process's work folder: what is known of each file to learn from, for `training_files`."""
 _SCHEMA = 2
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -89,7 +82,7 @@ class Staging:
         self.store.backend.replace(self._at(SPEC), json.dumps(record, sort_keys=True, indent=1).encode())
 
     def read(self, work: Path) -> TrainingJob:
-        """The job, as a process elsewhere carries it out. Its files are not fetched yet: see `training_files`.
+        """The job, as a process elsewhere carries it out. Its files are not fetched yet: see `training_files.finder`.
 
         Args:
             work: a local folder for its output, and for what it must not read in place.
@@ -110,8 +103,8 @@ class Staging:
             raise TrainingError("The job was launched by another version of the platform.", where=self.folder)
         job = TrainingJob.from_json(json.dumps(record["job"]))
         _same_code(job, CodeVersion.from_dict(record["code"]))
-        warm, found = job.warm, _Found()
-        files = found.add(record["files"])
+        warm, known = job.warm, training_files.Known()
+        files = known.add(record["files"])
         if warm is not None:
             parent = work / "parent"
             parent.mkdir(parents=True, exist_ok=True)
@@ -120,8 +113,8 @@ class Staging:
             ):
                 (parent / name).unlink(missing_ok=True)
                 (parent / name).symlink_to(path)
-            warm = Warm(parent=warm.parent, folder=str(parent), files=found.add(record["warm"]["files"]))
-        (work / FOUND).write_text(json.dumps(found.entries))
+            warm = Warm(parent=warm.parent, folder=str(parent), files=known.add(record["warm"]["files"]))
+        known.write(work)
         return replace(job, files=files, warm=warm, output=str(work / "model"))
 
     def keep_checkpoints(self, place: Path, kept: set[str], *, first: bool = True) -> set[str]:
@@ -231,68 +224,10 @@ class Staging:
         return [{"name": file.name, "sha256": file.sha256, "size": file.size} for _, file in found]
 
     def _training_files(self, job: TrainingJob, paths: Sequence[str]) -> list[dict[str, Any]]:
-        """References to files to learn from, each with its labelled rows by row group; the first with its columns."""
-        found = self._references(paths)
-        for path, entry in zip(paths, found, strict=True):
-            entry["rows"] = plan.count(job, plan.here(path))
-        schema = plan.schema_of(plan.here(paths[0])).remove_metadata()
-        found[0]["schema"] = base64.b64encode(schema.serialize().to_pybytes()).decode()
-        return found
+        return training_files.described(job, paths, self._references(paths))
 
     def _paths(self, references: Any) -> tuple[str, ...]:
         return tuple(str(path) for path in self.store.paths([ArtifactFile(**each) for each in references]))
-
-
-class _Found:
-    """What is known of files to learn from, by the name that stands for each in the job.
-
-    Attributes:
-        entries: name, SHA-256 and size of the file, its `rows`, and of some the `schema`.
-    """
-
-    def __init__(self) -> None:
-        self.entries: dict[str, dict[str, Any]] = {}
-
-    def add(self, references: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-        """Add files. Returns their names."""
-        names = tuple(layout.blob(each["sha256"]) for each in references)
-        for name, each in zip(names, references, strict=True):
-            self.entries[name] = {**self.entries.get(name, {}), **each}
-        return names
-
-
-def training_files(store: Store, work: Path) -> plan.Find:
-    """Finds the files of a job that `Staging.read` has read; each is fetched and verified when somebody reads it, once
-    a machine.
-
-    Args:
-        store: where they are.
-        work: as `Staging.read` had it.
-    """
-    found = json.loads((work / FOUND).read_text())
-
-    def find(name: str) -> plan.TrainingFile:
-        entry = found[name]
-        file = ArtifactFile(name=entry["name"], sha256=entry["sha256"], size=entry["size"])
-
-        def local() -> Path:
-            with _alone(work / "fetching" / file.sha256):  # the ranks of a machine fetch a file once
-                return store.path(file)
-
-        text = entry.get("schema")
-        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text))) if text else None
-        return plan.TrainingFile(f"{file.name} ({name})", local, tuple(entry["rows"]), schema)
-
-    return find
-
-
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """One at a time, of all threads and processes of this machine."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def remove(store: Store, folder: str) -> None:

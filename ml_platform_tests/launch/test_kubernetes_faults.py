@@ -19,7 +19,8 @@ from ml_platform.launch import State
 from ml_platform.launch.kubernetes import followers
 from ml_platform.launch.kubernetes.manifests import object_name
 from ml_platform.launch.local import LocalLauncher
-from ml_platform.launch.staging import SPEC, Staging, training_files
+from ml_platform.launch.staging import SPEC, Staging
+from ml_platform.launch.training_files import finder
 from ml_platform.stages.messages import LogMessages
 from ml_platform.store import Store
 from ml_platform.training.checkpoint import folder as checkpoint
@@ -159,10 +160,9 @@ def test_what_a_job_reads_is_found_by_hash_wherever_the_store_is_seen_from(paths
     job = made.job(paths)
     staging = Staging.of(here, "name", job)
     staging.write(job)
-    (tmp_path / "work").mkdir()
     got = Staging(there, staging.folder).read(tmp_path / "work")
     assert got.identity() == job.identity()
-    find = training_files(there, tmp_path / "work")
+    find = finder(there, tmp_path / "work")
     assert not [*(tmp_path / "there" / "blobs").glob("*/*")], "nothing is fetched before it is read"
     found = [find(name).local() for name in got.files]
     assert [path.read_bytes() for path in found] == [Path(path).read_bytes() for path in paths]

@@ -17,7 +17,8 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from ml_platform.errors import StoreError
 from ml_platform.failures import classify
 from ml_platform.launch.kubernetes.pod import MARK, checkpoints
-from ml_platform.launch.staging import Staging, training_files
+from ml_platform.launch.staging import Staging
+from ml_platform.launch.training_files import finder
 from ml_platform.settings import settings
 from ml_platform.stages.opening import store_of
 from ml_platform.training import job
@@ -35,11 +36,11 @@ def main() -> None:
     """The command line: the job's folder in the store, then what `training.job` takes."""
     folder = sys.argv.pop(1)
     work = Path(sys.argv[1]).parent
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        _fetch(folder, work)
     try:
-        job.main(training_files(store_of(settings()), work))
-    except StoreError as error:  # a file to learn from could not be fetched
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            _fetch(folder, work)
+        job.main(finder(store_of(settings()), work))
+    except StoreError as error:
         if classify(error) != "passing":
             raise
         traceback.print_exc()
