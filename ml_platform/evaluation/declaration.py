@@ -127,7 +127,8 @@ class Promotion:
 
     Rejected is what misses a bound of `Pipeline.gates` or `ModelGate`, and with ModelGate.champion="reject" what is
     worse than the champion beyond noise. Of the others, kept as challenger is: all of them, with by="person"; what is
-    worse than the champion beyond noise, with ModelGate.champion="keep"; and what does not reach `least_gain`.
+    worse than the champion beyond noise, with ModelGate.champion="keep"; what does not reach `least_gain`; and, unless
+    the champion does not matter ("warn", "off"), what the held-out rows are too few to compare.
 
     Args:
         by: "gates": a model that is neither rejected nor kept is promoted by itself. "person": somebody approves it.

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ml_platform.evaluation.intervals import Answers, Interval, draws_for, interval, weights
+from ml_platform.evaluation.intervals import LEAST, Answers, Interval, draws_for, interval, weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,8 @@ def by_class(answers: Answers, *, draws: int = 1000, confidence: float = 0.95, s
         row: dict[str, Any] = {"class": str(names[number]), "rows": int(figures[3][number])}
         row["called"] = int((said == number).sum())
         for kind, name in enumerate(("precision", "recall", "f1")):
-            around = interval(drawn_figures[kind, :, place], confidence)
+            enough = LEAST <= row["rows"] <= len(actual) - LEAST
+            around = interval(drawn_figures[kind, :, place], confidence) if enough else None
             value = float(figures[kind][number])
             row |= {name: None if np.isnan(value) else value}
             row |= {f"{name}_low": around.low if around else None, f"{name}_high": around.high if around else None}
@@ -88,7 +89,7 @@ def error_intervals(
     import numpy as np
 
     errors = np.abs(answers.target.astype(np.float64) - answers.scores)
-    if not len(errors) or not np.isfinite(errors).all():
+    if len(errors) < LEAST or not np.isfinite(errors).all():
         return {}
     order = np.argsort(errors, kind="stable")
     errors = errors[order]

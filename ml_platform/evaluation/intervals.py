@@ -5,6 +5,9 @@ Introduction to the Bootstrap, 1993, chapters 6 and 13: intervals are percentile
 `ml_platform.pipeline.METRICS` is a function of such weights: means are a product of matrices, and areas need the rows
 in the order of their scores once, for all draws. With weights of one they are what `metrics.compute` gives.
 
+Draws of few rows are alike, and tell of a certainty that there is not: of three positive rows that a model ranks first
+every draw says that it always will. So where a class has hardly a row, what rests on its rows has no interval.
+
 Rows are drawn one by one. Where the rows of a batch resemble each other (a day of bad weather), the truth is less sure.
 """
 
@@ -26,6 +29,11 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 20
 """A multiclass area needs an order of the rows for each class; with more classes it has no interval."""
+LEAST = 10
+"""Rows from which draws are made, and of each of two classes for what tells classes apart: Peduzzi et al., Journal of
+Clinical Epidemiology 49, 1996, on what ten events can and fewer cannot say."""
+_OF_CLASSES = frozenset({"roc_auc", "average_precision", "roc_auc_ovr", "f1_macro"})
+"""Metrics that are about telling classes apart; the others are means over all rows."""
 _CELLS = 1 << 16
 """Weights held at a time: as much as a processor keeps close."""
 _WORK = 200_000_000
@@ -95,18 +103,42 @@ def intervals(
 
     Returns:
         By metric. One that fewer than half of the draws define has none; nor has anything of scores that are not
-        finite.
+        finite, nor what there are `too_few` rows for.
     """
     import numpy as np
 
     names = tuple(METRICS[answers.task] if metrics is None else metrics)
     rows = len(answers.target)
-    if rows == 0 or not np.isfinite(answers.scores).all():
+    if rows < LEAST or not np.isfinite(answers.scores).all():
         return {}
+    if too_few(answers):
+        names = tuple(name for name in names if name not in _OF_CLASSES)
     measured = Measured(answers, names)
     parts = [measured.of(drawn) for drawn in weights(rows, draws_for(rows, draws), seed=seed)]
     found = {name: interval(np.concatenate([part[name] for part in parts]), confidence) for name in measured.names}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def too_few(answers: Answers) -> str:
+    """Why these rows are too few to tell how sure a figure is, in words; "" where they are enough.
+
+    Enough are `LEAST` rows; of two classes `LEAST` of each; of more, `LEAST` that are not of the most frequent one.
+    """
+    import numpy as np
+
+    rows = len(answers.target)
+    if rows < LEAST:
+        return f"there are only {rows:,} rows"
+    if answers.task == "regression":
+        return ""
+    if answers.task == "binary":
+        positive = int(binary_target(answers.target, answers.classes).sum())
+        fewest = min(positive, rows - positive)
+        rarer = "positive" if fewest == positive else "negative"
+        return f"only {fewest:,} of {rows:,} rows {'is' if fewest == 1 else 'are'} {rarer}" if fewest < LEAST else ""
+    _, counts = np.unique(answers.target, return_counts=True)
+    others = rows - int(counts.max())
+    return f"only {others:,} of {rows:,} rows are of another class than most" if others < LEAST else ""
 
 
 def figure(answers: Answers, metric: str) -> float:

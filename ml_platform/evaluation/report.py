@@ -47,7 +47,9 @@ def _metrics(facts: Facts) -> str:
         [row["metric"], _figure(row["model"]), _interval(row), _figure(row["baseline"]), _figure(row["constant"])]
         for row in metric_rows(facts)
     ]
-    return _table(["metric", "model", "interval", "baseline", "constant"], rows)
+    table = _table(["metric", "model", "interval", "baseline", "constant"], rows)
+    few = facts.get("too_few")
+    return f"{table}\n\nToo few rows to tell how sure this is: {few}." if few else table
 
 
 def _gates(facts: Facts) -> str:
@@ -98,8 +100,9 @@ def _classes(facts: Facts) -> str:
 
 
 def _slices(facts: Facts) -> str:
+    title = "### Slices by column, the worst"
     if not facts.get("slices"):
-        return ""
+        return f"{title}\n\nNone: no column is looked at by its values, or none of these has enough rows."
     rows = [
         [
             f"{s['column']} {s['value']}",
@@ -111,7 +114,7 @@ def _slices(facts: Facts) -> str:
         ]
         for s in facts["slices"][:WORST]
     ]
-    return "### Slices by column, the worst\n\n" + _table(["slice", "rows", "model", "interval", "baseline", ""], rows)
+    return f"{title}\n\n" + _table(["slice", "rows", "model", "interval", "baseline", ""], rows)
 
 
 def _found(facts: Facts) -> str:
@@ -145,15 +148,19 @@ def _over_time(facts: Facts) -> str:
         return ""
     if not known:
         return f"### Over time\n\n{NOT_KNOWN} in any of {len(found)} batches."
-    names = {
-        "first": found[0],
-        "least": min(known, key=lambda row: row["figure"]),
-        "most": max(known, key=lambda row: row["figure"]),
-        "last": found[-1],
-    }
+    names: dict[str, list[str]] = {}
+    shown = {row["batch"]: row for row in found}
+    for name, row in (
+        ("first", found[0]),
+        ("least", min(known, key=lambda row: row["figure"])),
+        ("most", max(known, key=lambda row: row["figure"])),
+        ("last", found[-1]),
+    ):
+        names.setdefault(row["batch"], []).append(name)
     rows = [
-        [name, row["batch"], f"{row['rows']:,}", _figure(row["figure"]), _interval(row), _figure(row["baseline"])]
-        for name, row in names.items()
+        [", ".join(why), batch, f"{row['rows']:,}", _figure(row["figure"]), _interval(row), _figure(row["baseline"])]
+        for batch, why in names.items()
+        for row in (shown[batch],)
     ]
     missing = len(found) - len(known)
     told = f"{facts['metric']} in {len(found)} batches" + (f", {missing} of them {NOT_KNOWN}" if missing else "")

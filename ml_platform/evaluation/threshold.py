@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.evaluation.declaration import Threshold
-from ml_platform.evaluation.intervals import Answers, Interval, draws_for, interval, weights
+from ml_platform.evaluation.intervals import Answers, Interval, draws_for, interval, too_few, weights
 from ml_platform.evaluation.metrics import binary_target
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ def threshold(
     optimism = _means(np.concatenate(flattered, axis=1)) if flattered else dict.fromkeys(NAMES, 0.0)
     around = interval(np.concatenate(chosen), confidence) if chosen else None
     found = {name: interval(values, confidence) for name, values in zip(NAMES, reached, strict=True)}
+    if too_few(answers):
+        around, found = None, {}
     return Chosen(
         rule=str(rule),
         value=value,

@@ -121,7 +121,12 @@ def _compared(
         return Beside(message=f"Nothing is compared: {message}", doubtful=True, facts=facts)
     metric = pipeline.model_gate.main(METRICS[pipeline.task][0])
     result = compare(*both, metric, pipeline.model_gate)
-    return Beside(message=_told(result, standing), worse=result.worse, facts={**facts, **_figures(result)})
+    return Beside(
+        message=_told(result, standing),
+        worse=result.worse,
+        doubtful=bool(result.too_few),
+        facts={**facts, **_figures(result)},
+    )
 
 
 class _Champion:

@@ -54,6 +54,7 @@ class Evaluation(Stage):
             "ml_platform.evaluation.figures:figures",
             "ml_platform.evaluation.importance:importance",
             "ml_platform.evaluation.intervals:intervals",
+            "ml_platform.evaluation.intervals:too_few",
             "ml_platform.evaluation.over_time:over_time",
             "ml_platform.evaluation.predictions:score",
             "ml_platform.evaluation.sanity:check",
@@ -66,7 +67,7 @@ class Evaluation(Stage):
         for name in ("champion", "tolerance"):  # what is compared when the model is to be registered
             del looked[name]
         gates = [str(gate) for gate in self.pipeline.gates]
-        params = {"layout": 4, **learning_params(self), "gates": gates, "model_gate": looked}
+        params = {"layout": 5, **learning_params(self), "gates": gates, "model_gate": looked}
         return code_version(roots, params=params, libraries=("scikit-learn", "torch"))
 
     def checks(self) -> tuple[Check, ...]:
@@ -80,7 +81,7 @@ class Evaluation(Stage):
     def build(self, bench: Bench, works: Sequence[Work]) -> Iterator[Outcome]:
         from ml_platform.evaluation import sanity
         from ml_platform.evaluation.figures import figures
-        from ml_platform.evaluation.intervals import intervals
+        from ml_platform.evaluation.intervals import intervals, too_few
         from ml_platform.versions.content import content_versions
 
         (work,) = works
@@ -113,6 +114,7 @@ class Evaluation(Stage):
             "metric": subject.metric,
             "metrics": found,
             "intervals": told,
+            "too_few": too_few(answers),
             **beside,
             "gates": gates,
             "sane": report.passed,

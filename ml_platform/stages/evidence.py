@@ -49,6 +49,12 @@ def _finite(value: Any) -> Any:
 
 def good_enough(pipeline: Pipeline, beside: Beside) -> tuple[bool, str]:
     """Whether a model whose gates were passed may be promoted by itself, as far as figures go; and why."""
+    judged = pipeline.model_gate.champion in ("reject", "keep")
+    if judged and (few := beside.facts.get("too_few")):
+        return (
+            False,
+            f"too few held-out rows to tell whether it is worse than the champion ({few}). {beside.message}",
+        )
     least = pipeline.promotion.least_gain
     if beside.worse and pipeline.model_gate.champion == "keep":
         return False, f"it is worse than the champion beyond noise. {beside.message}"

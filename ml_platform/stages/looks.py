@@ -135,10 +135,7 @@ def _constant(subject: Subject) -> Look:
     found = compare(subject.answers, subject.constant, subject.metric, gate)
     beats = found.low > 0  # NaN, which is not known, is not
     facts = {"metric": found.metric, "gain": _known(found.gain), "low": _known(found.low), "high": _known(found.high)}
-    said = (
-        f"{found.metric} is {found.model:.4f}, that of the constant predictor {found.champion:.4f}: the gain lies in "
-        f"[{found.low:.4f}, {found.high:.4f}]"
-    )
+    said = f"{found.metric} is {found.model:.4f}, that of the constant predictor {found.champion:.4f}: {found.around}"
     told = said if beats else f"{said}. The model is not surely better than saying the same of every row."
     return Look(
         facts={"beats_constant": {**facts, "passed": beats}},

@@ -76,3 +76,28 @@ def test_classes_of_another_order_or_number_do_not_mix_up_two_models() -> None:
         Answers(task="multiclass", target=words, scores=three, classes=("b", "x", "a")), two, "accuracy", GATE
     )
     assert found.gain == 0
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "average_precision", "brier"])
+@pytest.mark.parametrize("positive", [0, 1, 3, 9])
+def test_a_handful_of_positive_rows_proves_nothing(metric: str, positive: int) -> None:
+    """Whatever the draws say: of three positive rows all draws say the same, and look like certainty."""
+    target = np.zeros(400, dtype=int)
+    target[:positive] = 1
+    right, wrong = np.linspace(0.9, 0.1, 400), np.linspace(0.1, 0.9, 400)
+    model, champion = (
+        Answers(task="binary", target=target, scores=scores, classes=(0, 1)) for scores in (wrong, right)
+    )
+    for found in (compare(model, champion, metric, GATE), compare(champion, model, metric, GATE)):
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+        assert not found.worse
+        assert "too few rows to tell" in str(found)
+        assert f"only {positive} of 400 rows" in found.too_few
+    assert not {"roc_auc", "average_precision"} & {*intervals(model, draws=200)}
+
+
+def test_ten_rows_of_each_class_are_enough() -> None:
+    target = np.repeat([1, 0], [10, 390])
+    given = Answers(task="binary", target=target, scores=np.linspace(0.9, 0.1, 400), classes=(0, 1))
+    assert not compare(given, given, "roc_auc", GATE).too_few

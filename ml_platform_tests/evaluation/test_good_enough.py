@@ -47,3 +47,17 @@ def test_a_gain_must_surely_reach_what_is_asked(least: float, low: float, agains
 def test_a_worse_model_is_kept_where_that_is_declared(champion: Any, good: bool) -> None:
     pipeline = replace(PIPELINE, model_gate=ModelGate(champion=champion))
     assert good_enough(pipeline, Beside(message="", worse=True, against="a"))[0] is good
+
+
+@pytest.mark.parametrize(("champion", "good"), [("reject", False), ("keep", False), ("warn", True)])
+@pytest.mark.parametrize("least", [None, 0.0])
+def test_what_too_few_rows_say_promotes_nobody(champion: Any, good: bool, least: float | None) -> None:
+    pipeline = replace(PIPELINE, model_gate=ModelGate(champion=champion), promotion=Promotion(least_gain=least))
+    facts = {"low": None, "high": None, "too_few": "only 2 of 900 rows are positive"}
+    beside = Beside(message="", doubtful=True, against="a", facts=facts)
+    found, why = good_enough(pipeline, beside)
+    assert found is (good and least is None)
+    if not good:
+        assert "only 2 of 900 rows are positive" in why
+    assert not beside.check(warn=False).passed
+    assert beside.check(warn=False).warn, "and it keeps nobody out"

@@ -163,3 +163,15 @@ def test_a_holdout_of_one_class_is_told_as_far_as_it_goes() -> None:
     assert "Confusion" not in drawn, "there is no threshold"
     assert f"| roc_auc | {NOT_KNOWN} | {NOT_KNOWN} |" in report(facts)
     assert f"It is {NOT_KNOWN}: no threshold gives the best F1" in report(facts)
+
+
+def test_a_page_says_that_rows_are_too_few_that_there_are_no_slices_and_a_batch_once() -> None:
+    given = answers("binary")
+    facts = facts_of(given, given) | {"slices": [], "too_few": "only 3 of 600 rows are positive"}
+    facts["over_time"] = over_time(given, {"a": 300, "b": 300}, metric="roc_auc", gate=GATE)
+    page = report(facts)
+    assert "Too few rows to tell how sure this is: only 3 of 600 rows are positive." in page
+    assert "### Slices by column, the worst\n\nNone: " in page
+    told = page[page.index("### Over time") :].split("###")[1]
+    assert [told.count(f"| {batch} | 300 |") for batch in "ab"] == [1, 1]
+    assert ("| first, least |" in told) != ("| first, most |" in told)
