@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 SETTABLE = ("recipe", "candidates", "choose", "features", "split", "leakage_limit", "scoring")
 """Fields of a pipeline of which values can be replaced. The others say what the pipeline is."""
-ALIASES = {"train": "recipe"}
+TRAIN = "train"
+"""Stands for the recipe, and where there are candidates for that of each."""
 
 
 def overridden(pipeline: Pipeline, texts: Sequence[str]) -> Pipeline:
@@ -26,8 +27,8 @@ def overridden(pipeline: Pipeline, texts: Sequence[str]) -> Pipeline:
 
     Args:
         pipeline: as declared.
-        texts: each "recipe.epochs=5" or "candidates.wide.epochs=5": a path of names (`train` stands for `recipe`), and
-            JSON or plain text.
+        texts: each "recipe.epochs=5" or "candidates.wide.epochs=5": a path of names (`train` stands for `recipe`, or
+            for every candidate), and JSON or plain text.
 
     Raises:
         DeclarationError: no such field, or a value that the declaration does not allow.
@@ -35,18 +36,26 @@ def overridden(pipeline: Pipeline, texts: Sequence[str]) -> Pipeline:
     for text in texts:
         name, equals, value = text.partition("=")
         path = [part.strip() for part in name.split(".")]
-        path[0] = ALIASES.get(path[0], path[0])
         where = f"--set {text}"
-        if not equals or path[0] not in SETTABLE:
+        if not equals or path[0] not in (TRAIN, *SETTABLE):
             raise DeclarationError(
                 "Not a value that can be replaced.",
                 where=where,
                 got=repr(text),
-                fix=f"write recipe.epochs=5; the first word is one of {', '.join(SETTABLE)}",
+                fix=f"write train.epochs=5; the first word is one of {', '.join((TRAIN, *SETTABLE))}",
             )
-        _check_trained(pipeline, path, where)
-        pipeline = _replaced(pipeline, path, _value(value.strip()), where)
+        for each in _trained(pipeline, path):
+            _check_trained(pipeline, each, where)
+            pipeline = _replaced(pipeline, each, _value(value.strip()), where)
     return pipeline
+
+
+def _trained(pipeline: Pipeline, path: Sequence[str]) -> list[list[str]]:
+    """The paths that a path means: one, but for `train`, where there are several candidates."""
+    if path[0] != TRAIN:
+        return [[*path]]
+    recipes = [["candidates", name] for name in pipeline.candidates] or [["recipe"]]
+    return [[*recipe, *path[1:]] for recipe in recipes]
 
 
 def _check_trained(pipeline: Pipeline, path: Sequence[str], where: str) -> None:
@@ -60,7 +69,10 @@ def _check_trained(pipeline: Pipeline, path: Sequence[str], where: str) -> None:
         path[: name.count(".") + 1] == name.split(".") for name in known
     ):
         raise DeclarationError(
-            "The pipeline trains nothing of that name.", where=where, got=".".join(path[:2]), fix=f"{known[0]}.epochs=5"
+            "The pipeline trains nothing of that name.",
+            where=where,
+            got=".".join(path[:2]),
+            fix=f"{TRAIN}.epochs=5 sets it of all that it trains; one alone is {', '.join(known)}",
         )
 
 

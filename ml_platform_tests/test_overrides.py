@@ -49,10 +49,13 @@ def test_one_candidate_is_changed_and_the_others_stay(tiny: Pipeline) -> None:
     found = overridden(pipeline, ["candidates.other.epochs=3", "candidates.other.hyperparameters.hidden=[4]"])
     assert found.candidates["one"] == tiny.recipe
     assert (found.candidates["other"].epochs, found.candidates["other"].hyperparameters["hidden"]) == (3, [4])
+    every = overridden(pipeline, ["train.epochs=3", "candidates.one.epochs=2"]).candidates
+    assert [each.epochs for each in every.values()] == [2, 3], "`train` is all of them; the last word counts"
     assert overridden(pipeline, ["choose=average"]).choose == "average"
     for text, said in {
         "recipe.epochs=3": "trains nothing of that name",
-        "train.epochs=3": "fix:   candidates.one.epochs=5",
+        "recipe.seed=3": "train.epochs=5 .* candidates.one, candidates.other",
+        "train.epoch=3": "no such field",
         "candidates.third.epochs=3": "trains nothing of that name",
         "candidates.one=3": "`one` must be a Recipe",
         "candidates.one.epochs=0": "epochs",
