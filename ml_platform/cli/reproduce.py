@@ -33,7 +33,10 @@ otherwise here (code, libraries, device) is said first. What is declared counts 
 then, also what `run --set` had replaced.
 
 Ends with 0 where every artifact has the same data version and the weights are the same
-bytes, with 1 where something differs, with 2 where the model could not be built."""
+bytes, with 1 where something differs, with 2 where the model could not be built,
+with 130 after Ctrl-C."""
+INTERRUPTED = 130
+"""What a shell says of a command that Ctrl-C has ended."""
 CAUSES = 6
 """Changes of the code that are told of each stage."""
 
@@ -68,8 +71,13 @@ def _reproduce(name: str, keep: Path | None, settings: Settings, console: Consol
     # Dagster says of its own preview functions that they may change; its version is pinned.
     warnings.filterwarnings("ignore", message=r"(?s).*is currently in (preview|beta)")
     work = nullcontext(_kept(keep)) if keep else tempfile.TemporaryDirectory(prefix="ml-platform-reproduce-")
-    with work as folder, shown(common.notices(), title=title) as on_progress:
-        came = reproduce(pipeline, record, settings, Path(folder), on_progress=on_progress)
+    try:
+        with work as folder, shown(common.notices(), title=title) as on_progress:
+            came = reproduce(pipeline, record, settings, Path(folder), on_progress=on_progress)
+    except KeyboardInterrupt:
+        left = f"what was built by then is in {keep}" if keep else "what was built by then is removed"
+        common.notices().print(f"Interrupted: {left}.", markup=False, soft_wrap=True)
+        return INTERRUPTED
     _show(came, console)
     if keep:
         console.print(f"What was built is in {keep}.", markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ml_platform.pipeline import METRICS, MORE_METRICS, Task
 from ml_platform.settings import Settings
-from ml_platform.stages.summary import RunSummary
+from ml_platform.stages.summary import RunSummary, was_stopped
 from ml_platform.words import few
 
 MANY = 8
@@ -59,7 +59,7 @@ def show(summary: RunSummary, task: Task, settings: Settings, console: Console) 
         console.print(f"          mlflow.pyfunc.load_model({escape(model.uri)!r})", soft_wrap=True)
         console.print(f"          with MLflow at {escape(settings.mlflow)}", soft_wrap=True)
     for problem in summary.problems:
-        if "DagsterExecutionInterruptedError" in problem:
+        if was_stopped(problem):
             problem = "Interrupted. What was committed stays: run it again, and it goes on from there."
         console.print(f"[red]Problem[/red]   {escape(problem)}", soft_wrap=True)
     run = f", Dagster run {summary.run_id}" if summary.run_id else ", nothing was to be done"

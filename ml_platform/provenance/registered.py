@@ -25,8 +25,14 @@ TRAINED = "trained_model"
 
 
 def split_name(text: str) -> tuple[str, str]:
-    """The model and the version or alias that NAME@VERSION names; the champion where there is no `@`."""
+    """The model and the version or alias that NAME@VERSION names; the champion where there is no `@`.
+
+    Raises:
+        RefusedError: it has no name.
+    """
     name, _, which = text.partition("@")
+    if not name:
+        raise RefusedError("A model has a name.", got=repr(text), fix=f"write PIPELINE@{which or 'champion'}")
     return name, which or "champion"
 
 

@@ -109,6 +109,7 @@ def reproduce(
     Raises:
         RefusedError: a raw artifact is gone or damaged, or the pipeline has no such stages any more.
         LandingError: the pipeline does not take a file under its name any more.
+        KeyboardInterrupt: by Ctrl-C, also where it came during a run.
     """
     begun = time.monotonic()
     store, home = store_of(settings), settings.apart(folder)
@@ -127,10 +128,20 @@ def reproduce(
         _land(pipeline, group, files, home)
         if len(judged_alone) > 1:
             request = Request(batches={entry["batch"] for entry in group}, select=(RAW_BATCH, VALIDATED))
-            problems += run_pipeline(pipeline, home, request, on_progress=on_progress).problems
+            problems += _run(pipeline, home, request, on_progress).problems
     _withdraw(record, home)
-    summary = run_pipeline(pipeline, home, Request(select=stage_names(record)), on_progress=on_progress)
+    summary = _run(pipeline, home, Request(select=stage_names(record)), on_progress)
     return _compare(record, store_of(home), [*problems, *_told(summary)], time.monotonic() - begun)
+
+
+def _run(
+    pipeline: Pipeline, home: Settings, request: Request, on_progress: Callable[[Progress], None] | None
+) -> RunSummary:
+    """One run in the work area. Dagster takes Ctrl-C for a step that failed; here it ends everything."""
+    summary = run_pipeline(pipeline, home, request, on_progress=on_progress)
+    if summary.stopped:
+        raise KeyboardInterrupt
+    return summary
 
 
 def _told(summary: RunSummary) -> list[str]:
@@ -197,7 +208,7 @@ def _verified(store: Store, entries: Sequence[Entry]) -> dict[str, Path]:
         raise RefusedError(
             "The bytes that landed are not what the record says: the model cannot be built once more from them.",
             where=f"{bad} in the store {store.url}",
-            got=error,
+            got=f"{error.what} {error.where or ''}, {error.got or ''}".rstrip(", "),
             fix="bring the file back from a backup of the store, or from where it came",
         ) from error
     return dict(zip(wanted, paths, strict=True))

@@ -87,7 +87,8 @@ class Decision:
         what = f"version {self.version} {WORDS[self.action]}" if self.version else f"a model {WORDS[self.action]}"
         if self.action == "rolled_back":
             what = f"rolled back from version {self.before or '-'} to {self.version}"
-        return f"{what} by {self.by} on {self.when[:16].replace('T', ' ')} UTC: {self.reason}"
+        who = "" if self.action == "promoted" else f" by {self.by}"  # by policy it says already
+        return f"{what}{who} on {self.when[:16].replace('T', ' ')} UTC: {self.reason}"
 
 
 @dataclass(frozen=True)

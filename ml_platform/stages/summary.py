@@ -57,6 +57,11 @@ class RegisteredModel:
     standing: str = ""
 
 
+def was_stopped(problem: str) -> bool:
+    """Whether a problem is no other than that somebody ended the run: Dagster tells it as a failure."""
+    return "DagsterExecutionInterruptedError" in problem
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
     """One run of one pipeline.
@@ -93,6 +98,11 @@ class RunSummary:
     model: RegisteredModel | None = None
     problems: Sequence[str] = ()
     seconds: float = 0.0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody ended it with Ctrl-C, or terminated it."""
+        return any(map(was_stopped, self.problems))
 
     @property
     def ok(self) -> bool:

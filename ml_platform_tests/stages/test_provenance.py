@@ -127,6 +127,8 @@ def test_a_record_that_was_changed_is_not_believed(chain: Chain, record: Mapping
 def test_a_version_that_is_not_there_is_refused_with_those_that_are(chain: Chain) -> None:
     with pytest.raises(RefusedError, match=r"(?s)no such version.*champion, 1"):
         version_named(Connection(chain.settings.mlflow), "tiny@7")
+    with pytest.raises(RefusedError, match="write PIPELINE@1"):
+        version_named(Connection(chain.settings.mlflow), "@1")
 
 
 def test_the_card_tells_metrics_with_intervals_data_and_who_decided(record: Mapping[str, Any]) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +77,7 @@ def test_the_command_builds_the_same_weights_and_shows_the_tree(
     code, shown = answer(capsys, "models", "show", "tiny@champion")
     assert code == 0
     assert "lot-01 to lot-06 (6) accepted" in shown
-    assert "version 1 promoted by policy" in shown
+    assert "version 1 promoted by policy on" in shown
 
     # Whatever was built before must not help.
     code, told = answer(capsys, "models", "reproduce", "tiny@1", "--keep", str(tmp_path / "again"))
@@ -95,6 +99,27 @@ def test_a_place_that_cannot_be_written_is_told(
     assert (code, "The folder cannot be made." in told) == (2, True)
 
 
+def test_ctrl_c_ends_it_with_one_line_and_leaves_nothing(command_home: Settings, tmp_path: Path) -> None:
+    """Sent while the first run judges batches: no second run follows, and Dagster's stacks stay out."""
+    command = [sys.executable, "-m", "ml_platform.cli", "models", "reproduce", "tiny@1"]
+    work = {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=os.environ | work, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as started:
+        assert started.stderr is not None
+        before = b""
+        for line in started.stderr:
+            before += line
+            if line.startswith(b"validated_batch"):
+                started.send_signal(signal.SIGINT)
+                break
+        assert list(tmp_path.glob("ml-platform-reproduce-*"))
+        out, after = started.communicate(timeout=120)
+    assert started.returncode == 130, after
+    assert after.endswith(b"Interrupted: what was built by then is removed.\n")
+    assert b"Traceback" not in after + out
+    assert b"Problem" not in after + out
+    assert not list(tmp_path.glob("ml-platform-reproduce-*"))
+
+
 def test_changed_raw_bytes_are_refused_before_anything_is_built(
     tiny: Pipeline, home: Settings, cold: RunSummary, tmp_path: Path
 ) -> None:
@@ -108,8 +133,10 @@ def test_changed_raw_bytes_are_refused_before_anything_is_built(
     blob.write_bytes(data)
 
     place = fresh_settings(tmp_path / "elsewhere", store=str(store))
-    with pytest.raises(RefusedError, match="lot-03"):
+    with pytest.raises(RefusedError, match="lot-03") as refused:
         reproduce(tiny, record, place, tmp_path / "again")
+    assert str(refused.value).count("fix:") == 1
+    assert file["sha256"] in str(refused.value)
     assert not (tmp_path / "again" / "landing").exists()
 
 
