@@ -73,6 +73,8 @@ class Recipe:
             counted. One that is not done then is ended with an error; None lets it run. No part of the fingerprint.
         gpu_hours: how much the job may cost: GPUs times hours, counted as for `timeout_seconds`; the tighter of the two
             ends it. A job on CPUs takes no GPU, and this does not hold it up. No part of the fingerprint.
+        shard: divide weights, gradients and the optimizer's state among the processes, for a model that does not fit
+            one device (`training.sharding`); of no effect with one process. Neither with float16 nor with `compile`.
         elastic: let a job that was interrupted go on with another number of processes, `threads` or `memory_mib`, or on
             another kind of device. None of these is part of the fingerprint then; the bytes may depend on them all the
             same, and the model says where they changed in mid-training.
@@ -98,6 +100,7 @@ class Recipe:
     checkpoint_seconds: float = 300.0
     timeout_seconds: float | None = None
     gpu_hours: float | None = None
+    shard: bool = False
     elastic: bool = False
     warm_start: WarmStart | None = None
 
@@ -118,6 +121,14 @@ class Recipe:
             )
         declared.instance("Recipe", "compile", self.compile, bool)
         declared.instance("Recipe", "elastic", self.elastic, bool)
+        declared.instance("Recipe", "shard", self.shard, bool)
+        if self.shard and (self.compile or self.precision == "float16"):
+            raise DeclarationError(
+                "A model that is divided among the processes cannot be compiled, nor trained in float16.",
+                where="Recipe.shard",
+                got="compile" if self.compile else "precision='float16'",
+                fix="leave compile out, and use bfloat16",
+            )
         if not (declared.is_finite(self.checkpoint_seconds) and self.checkpoint_seconds > 0):
             raise DeclarationError(
                 "The time between checkpoints is positive.", where="Recipe", got=repr(self.checkpoint_seconds)
@@ -152,12 +163,12 @@ class Recipe:
     def identity(self) -> dict[str, Any]:
         """Everything that counts for the bytes of a model that begins anew.
 
-        `precision`, `compile` and `elastic` are left out where they are the default, as in models that are older.
+        `precision`, `compile`, `shard` and `elastic` are left out where they are the default, as in older models.
         """
         apart = {"restarts", "checkpoint_seconds", "timeout_seconds", "gpu_hours", "warm_start"}
         if self.elastic:
             apart |= {"processes", "threads", "memory_mib"}
-        later = {"precision": "float32", "compile": False, "elastic": False}
+        later = {"precision": "float32", "compile": False, "shard": False, "elastic": False}
         return {
             name: value
             for name, value in asdict(self).items()

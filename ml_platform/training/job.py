@@ -25,7 +25,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn.parallel import DistributedDataParallel
 
 from ml_platform.errors import TrainingError
-from ml_platform.training import fitting, loader, loop, model_folder, plan, preemption, warm, watchdog
+from ml_platform.training import fitting, loader, loop, model_folder, plan, preemption, sharding, warm, watchdog
 from ml_platform.training.checkpoint import parts
 from ml_platform.training.checkpoint.checkpoints import Checkpoints
 from ml_platform.training.compiled import compile_module
@@ -127,8 +127,15 @@ def _prepare(
     return Prepared(preprocessing, data, Cuts(rows, place.world, job.recipe.batch_size), started)
 
 
-def distribute(module: nn.Module, place: Place) -> nn.Module:
-    """The module, its gradients averaged over the ranks where there are several."""
+def distribute(module: nn.Module, place: Place, *, divided: bool) -> nn.Module:
+    """The module on its device, its gradients averaged over the ranks where there are several.
+
+    Args:
+        divided: whether each rank keeps but its share of the module (`sharding`).
+    """
+    if divided and place.world > 1:
+        return sharding.shard(module, place)
+    module = module.to(place.device)
     if place.world == 1:
         return module
     ids = [torch.device(place.device).index] if place.device != "cpu" else None
@@ -156,10 +163,9 @@ def run(
     seed(job.recipe.seed)
     inputs = data.preprocessing.inputs()
     module = data.started.module or model_folder.build(job.recipe.model, inputs, job.recipe.hyperparameters)
-    module = module.to(place.device)
     if job.recipe.compile:
         compile_module(module, device=place.device, where=job.recipe.model)
-    model = distribute(module, place)
+    model = distribute(module, place, divided=job.recipe.shard)
     seed_by(job.recipe.seed, "rank", place.rank)  # dropout differs between ranks
     if report:
         if job.warm:
@@ -187,7 +193,9 @@ def run(
         )
     finally:
         checkpoints.finish()
-    resources = place.gather(_resources(place, time.perf_counter() - begun))
+    used = _resources(place, time.perf_counter() - begun)
+    resources = place.gather({**used, "parameters": sharding.held(module)})
+    weights = sharding.whole(module) if job.recipe.shard and place.world > 1 else {}
     if place.rank == 0:
         history = {
             "epochs": [asdict(epoch) for epoch in epochs],
@@ -200,6 +208,9 @@ def run(
             "topology": topology,
             "resumed_on": checkpoints.resumed_on,
         }
+        if weights:
+            module = model_folder.build(job.recipe.model, inputs, job.recipe.hyperparameters)
+            module.load_state_dict(weights)
         folder = model_folder.write(job, module, data.preprocessing, history, warm=data.started.module is not None)
         if report:
             report.line(f"{job.pipeline}: model written to {folder}")

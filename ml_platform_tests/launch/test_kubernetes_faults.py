@@ -97,19 +97,22 @@ def test_a_job_outlives_its_launcher_and_who_comes_next_joins_it(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shard", [False, True])
 def test_a_preempted_pod_keeps_its_checkpoint_and_the_job_its_bytes(
-    cluster: Kubernetes, server: ApiServer, paths: list[str], tmp_path: Path
+    cluster: Kubernetes, server: ApiServer, paths: list[str], tmp_path: Path, shard: bool
 ) -> None:
-    job, name = slow(paths), object_name("preempted")
+    """Where the model is divided, each pod has a part of each checkpoint."""
+    name = f"preempted-{shard}"
+    job, pods = slow(paths, shard=shard), object_name(name)
     seen: list[launch.Status] = []
     lines: list[str] = []
 
     def disturb(line: str) -> None:
         lines.append(line)
-        if line.startswith("epoch 12/20") and not any(pod["status"]["phase"] == "Failed" for pod in server.pods(name)):
-            server.disrupt(server.pods(f"{name}-0-")[0])
+        if line.startswith("epoch 12/20") and not any(pod["status"]["phase"] == "Failed" for pod in server.pods(pods)):
+            server.disrupt(server.pods(f"{pods}-0-")[0])
 
-    result = launch.run(cluster.launcher, name="preempted", job=job, log=disturb, on_status=seen.append)
+    result = launch.run(cluster.launcher, name=name, job=job, log=disturb, on_status=seen.append)
     assert any("goes on from a checkpoint" in line for line in lines)
     assert State.LOST not in [status.state for status in seen], "the cluster makes the pods again by itself"
     assert max(status.restarts for status in seen) == 1

@@ -152,8 +152,8 @@ def undisturbed(backend: Backend, paths: list[str]) -> FolderResult:
     return launch.run(backend.launcher, name=f"undisturbed-{MARK}", job=slow(paths))
 
 
-def slow(paths: list[str]) -> TrainingJob:
-    return trouble(paths, "slow", epochs=20, checkpoint_seconds=0.05)
+def slow(paths: list[str], **changes: Any) -> TrainingJob:
+    return trouble(paths, "slow", epochs=20, checkpoint_seconds=0.05, **changes)
 
 
 @pytest.mark.slow

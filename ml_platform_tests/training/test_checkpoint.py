@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
-from ml_platform.training.checkpoint import folder
+from ml_platform.training.checkpoint import folder, state
 from ml_platform.training.checkpoint.interval import FAILURE_FREE, interval
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.report import Reporter
@@ -200,6 +202,21 @@ def test_what_an_elastic_job_may_change_is_no_part_of_what_it_is(paths: list[str
     changes: dict[str, Any] = {"processes": 4, "threads": 3, "memory_mib": 7}
     assert job(paths, tmp_path, elastic=True, **changes).identity() == job(paths, tmp_path, elastic=True).identity()
     assert job(paths, tmp_path, **changes).identity() != job(paths, tmp_path).identity()
+
+
+def test_ranks_that_have_the_same_write_each_a_share_and_rank_0_its_buffers() -> None:
+    module = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.Linear(64, 64))
+    optimizer = torch.optim.SGD(module.parameters(), momentum=0.9)
+    module(torch.ones(4, 64)).sum().backward()
+    optimizer.step()
+    tensors = state.tensors_of(module, optimizer)
+    shares = [state.written_by(tensors, module, rank, 2) for rank in range(3)]
+    assert shares[0].keys() | shares[1].keys() == tensors.keys()
+    assert not shares[0].keys() & shares[1].keys()
+    assert shares[2] == {}, "it is on another machine"
+    assert {f"module.1.{name}" for name, _ in module[1].named_buffers()} <= shares[0].keys()
+    sizes = [sum(value.nbytes for value in share.values()) for share in shares[:2]]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
 
 
 def test_how_often_one_is_taken_is_no_part_of_what_a_job_is(paths: list[str], tmp_path: Path) -> None:

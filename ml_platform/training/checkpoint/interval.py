@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 WORTH = 30
-"""A checkpoint, copying and writing, may take one part in so many of the time between two."""
+"""A checkpoint, copying and the processor's work of writing, may take one part in so many of the time between two."""
 FAILURE_FREE = 24 * 3600.0
 """Seconds for which a job is thought to train between two failures before it has seen any."""
 

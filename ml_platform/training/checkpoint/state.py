@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ml_platform.training.checkpoint.parts import Parts
+from ml_platform.training.sharding import is_sharded, local
 
 
 def tensors_of(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -39,17 +40,19 @@ def numbers_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     }
 
 
-def written_by(tensors: Mapping[str, Tensor], rank: int, writers: int) -> dict[str, Tensor]:
+def written_by(tensors: Mapping[str, Tensor], module: nn.Module, rank: int, writers: int) -> dict[str, Tensor]:
     """What a rank writes: its shards, and of what all ranks have alike a share that is as large as the others'.
 
     Args:
-        tensors: all; the same names and shapes on every rank.
+        tensors: all (`tensors_of`); the same names and shapes on every rank.
+        module: of which those are. Its buffers differ between ranks, and rank 0's count.
         rank: this one.
         writers: how many ranks, from 0 on, write what all have alike.
     """
     loads = [0] * writers
-    mine = {name: value for name, value in tensors.items() if _is_sharded(value)}
-    alike = {name: value for name, value in tensors.items() if name not in mine}
+    buffers = {f"module.{name}" for name, _ in module.named_buffers(remove_duplicate=False)}
+    mine = {name: value for name, value in tensors.items() if is_sharded(value) or (name in buffers and rank == 0)}
+    alike = {name: value for name, value in tensors.items() if not is_sharded(value) and name not in buffers}
     for name, value in sorted(alike.items(), key=lambda item: (-item[1].nbytes, item[0])):
         least = loads.index(min(loads))
         loads[least] += value.nbytes
@@ -71,7 +74,7 @@ class Copy:
             if kept is None or kept.shape != value.shape:
                 self._kept[name] = value.detach().to("cpu", copy=True)
             else:
-                _local(kept).copy_(_local(value.detach()))
+                local(kept).copy_(local(value.detach()))
         return {name: self._kept[name] for name in tensors}
 
 
@@ -119,12 +122,3 @@ def set_random_state(state: Mapping[str, Tensor]) -> None:
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), place, has_gauss, gauss))
     version, words, following = others["python"]
     random.setstate((version, tuple(words), following))
-
-
-def _is_sharded(tensor: Tensor) -> bool:
-    return hasattr(tensor, "to_local")  # a DTensor: importing the class to ask takes half a second
-
-
-def _local(tensor: Any) -> Tensor:
-    local: Tensor = tensor.to_local() if _is_sharded(tensor) else tensor
-    return local
