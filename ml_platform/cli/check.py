@@ -43,7 +43,7 @@ def check(
     name: Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline.")],
     more: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Further files, as the shell's *.parquet gives them."),
+        typer.Argument(metavar="FILE", help="Further files, as the shell's *.parquet gives them."),
     ] = None,
     batch: Annotated[
         list[str] | None,

@@ -34,7 +34,7 @@ _BYTES = {"M": 2**20, "G": 2**30, "T": 2**40}
 
 def gc(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Whose artifacts may go. Default: all.")
+        list[str] | None, typer.Argument(metavar="PIPELINE", help="Whose artifacts may go. Default: all.")
     ] = None,
     keep: Annotated[
         str, typer.Option(metavar="30d", help="How long an artifact stays that nothing needs. At least 1d.")

@@ -51,7 +51,9 @@ EXAMPLES = """[bold]Begin here[/bold]
 
   ml-platform run nyc_flights --batches 2013-06-01..2013-06-07
   ml-platform land nyc_flights day.parquet --source flights --batch 2013-06-07
-  ml-platform new churn          a working pipeline of your own, with its test
+  ml-platform plan nyc_flights          what a run would do, and why
+  ml-platform models list nyc_flights   versions of its model, and which is the champion
+  ml-platform new churn                 a working pipeline of your own, with its test
 
 [bold]Where things are[/bold]
 

@@ -47,7 +47,7 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline.")]
 Number = Annotated[str, typer.Argument(metavar="VERSION", help="The number of a version; `models list` shows them.")]
-Reason = Annotated[str, typer.Option(help="Why.")]
+Reason = Annotated[str, typer.Option(help="Why. It must be said.", show_default=False)]
 By = Annotated[str, typer.Option(metavar="NAME", help="Who says so. Default: the user of this machine.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -34,7 +34,7 @@ ROOTS = 2
 
 def plan(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Pipelines by name. Default: all of them.")
+        list[str] | None, typer.Argument(metavar="PIPELINE", help="Pipelines by name. Default: all of them.")
     ] = None,
     batches: Annotated[
         list[str] | None,

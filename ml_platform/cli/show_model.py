@@ -19,7 +19,10 @@ EXAMPLES = """[bold]Examples[/bold]
 
 WIDE = 240
 """Characters of a line that goes to a file or another program: a hash stays in one piece."""
-NAME = typer.Argument(metavar="NAME@VERSION", help="A registered model and its version or alias. Default: @champion.")
+NAME = typer.Argument(
+    metavar="NAME@VERSION",
+    help="A registered model, and which version: its number or an alias. Without an @, the champion.",
+)
 
 
 def show(

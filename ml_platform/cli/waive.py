@@ -32,7 +32,7 @@ WAIVERS_EXAMPLES = """[bold]Examples[/bold]
 def waive(
     name: Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline.")],
     batch: Annotated[str, typer.Argument(metavar="BATCH", help="The rejected batch; none for a reference.")] = "",
-    reason: Annotated[str, typer.Option(help="Why it is good enough, or no longer is.")] = "",
+    reason: Annotated[str, typer.Option(help="Why it is good enough, or no longer is. It must be said.")] = "",
     by: Annotated[str, typer.Option(metavar="NAME", help="Who says so. Default: the user of this machine.")] = "",
     expires: Annotated[
         str | None,
@@ -64,7 +64,7 @@ def waive(
 
 def waivers(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Pipelines by name. Default: all of them.")
+        list[str] | None, typer.Argument(metavar="PIPELINE", help="Pipelines by name. Default: all of them.")
     ] = None,
 ) -> None:
     """Show what was waived and withdrawn: by whom, when, why, until when, and whether it still holds."""

@@ -18,7 +18,7 @@ The archive keeps its bytes. `ml-platform waivers` lists who withdrew what, and 
 def withdraw(
     name: Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline.")],
     batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch to leave out.")],
-    reason: Annotated[str, typer.Option(help="Why it is left out, or no longer is.")] = "",
+    reason: Annotated[str, typer.Option(help="Why it is left out, or no longer is. It must be said.")] = "",
     by: Annotated[str, typer.Option(metavar="NAME", help="Who says so. Default: the user of this machine.")] = "",
     revoke: Annotated[bool, typer.Option("--revoke", help="Put the batch back.")] = False,
 ) -> None:
