@@ -12,6 +12,7 @@ from typing import Any
 from ml_platform.evaluation.report import SECTIONS
 from ml_platform.provenance.record import Record, batches_of, version_of
 from ml_platform.recipe import AVERAGE, TRAINED_MODEL
+from ml_platform.training.checkpoint import resumed
 from ml_platform.words import counted, few
 
 CARD_FILE = "model_card.md"
@@ -73,6 +74,8 @@ def _what(record: Record) -> Iterator[str]:
         f"Trained by {counted(topology.get('processes', 1), 'process', 'processes')} on {topology.get('device')}, "
         f"{model['created'][:16].replace('T', ' ')} UTC"
     )
+    for each in record["training"].get("resumed_on", ()):
+        yield f"Training was interrupted and went on {resumed.describe(each)}"
     if record["parent"]:
         start = record["training"]["warm_start"]
         yield f"It went on from the weights of version {start.get('champion')}, {start.get('data_version')}"

@@ -12,6 +12,7 @@ from rich.tree import Tree
 from ml_platform.provenance.declared import commits
 from ml_platform.provenance.record import WEIGHTS, landed_files, version_of
 from ml_platform.provenance.walk import TRAINED
+from ml_platform.training.checkpoint import resumed
 from ml_platform.versions.fingerprint import short_hash
 from ml_platform.words import counted, few
 
@@ -80,6 +81,8 @@ def _add_made_with(root: Tree, record: Record) -> None:
     _add(branch, "code", commits(record))
     topology, environment = record["topology"], record["environment"]
     _add(branch, "topology", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in topology.items()))
+    for each in record["training"].get("resumed_on", ()):
+        _add(branch, "went on", resumed.describe(each))
     _add(branch, "Python", f"{environment['python'] or 'unknown'}, Java {environment['java'] or 'unknown'}")
     known = environment["libraries"]
     _add(branch, "libraries", ", ".join(f"{name} {known[name]}" for name in LIBRARIES if name in known))

@@ -86,6 +86,19 @@ def test_a_job_that_is_disturbed_ends_with_the_same_bytes(
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+@pytest.mark.slow
+def test_mixed_precision_gives_the_same_bytes_each_time(
+    paths: list[str], undisturbed: FolderResult, tmp_path: Path
+) -> None:
+    short = job(paths, precision="bfloat16")
+    found = [
+        (launch.run(LocalLauncher(tmp_path), name=name, job=short).folder / "weights.safetensors").read_bytes()
+        for name in ("once", "twice")
+    ]
+    assert found[0] == found[1]
+    assert found[0] != (undisturbed.folder / "weights.safetensors").read_bytes()
+
+
 def test_what_does_not_go_together_is_refused(paths: list[str]) -> None:
     for changes in ({"compile": True}, {"precision": "float16"}):
         with pytest.raises(DeclarationError, match="divided among the processes"):

@@ -1,4 +1,4 @@
-"""A training job that is preempted inside a run of the chain: the run goes on, and says so."""
+"""A training job that is killed inside a run of the chain: it goes on, in this run or the next, and says so."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from ml_platform.instance import prepare_instance
+from ml_platform.provenance.declared import as_recorded
+from ml_platform.provenance.record import collect
 from ml_platform.stages import stages_of
 from ml_platform.stages.opening import chain_of
 from ml_platform.stages.run import Request, run_pipeline
@@ -45,3 +49,34 @@ def test_a_run_survives_that_its_training_job_is_killed(home: Settings, cold: Ru
     assert any("lost" in line and "SIGKILL" in line for line in log)
     assert any("restart 1 of 3" in line for line in log)
     assert bodies(run_pipeline(tiny, home)) == {}, "back at the declared recipe, everything is known"
+
+
+@pytest.mark.slow
+def test_a_model_that_went_on_with_fewer_processes_says_so(home: Settings, cold: RunSummary, tiny: Pipeline) -> None:
+    recipe = replace(tiny.recipe, elastic=True, epochs=400, restarts=0, checkpoint_seconds=0.05)
+    two, one = (replace(tiny, recipe=replace(recipe, processes=count)) for count in (2, 1))
+    models = Request(select=["trained_model", "evaluation"])
+
+    def kill() -> None:
+        wait_until(lambda: any(home.home.glob("**/.model.checkpoints/*-*/manifest.json")), what="a checkpoint")
+        for pid in pids("-m ml_platform.training.job", home.home):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    assert not run_pipeline(two, home, models).ok
+    killer.join()
+    assert run_pipeline(one, home, models).ok
+    chain = chain_of(stages_of(one), home)
+    trained, evaluation, training_set = map(chain.published_artifact, ("trained_model", "evaluation", "training_set"))
+    assert trained
+    assert evaluation
+    assert training_set
+    (resumed,) = trained.facts["history"]["resumed_on"]
+    assert (resumed["before"]["processes"], resumed["after"]["processes"]) == (2, 1)
+    assert "processes 2, then 1" in stages_of(one)["trained_model"].metadata(chain, trained)["went on"]
+    record = collect(chain.store, one, trained=trained, evaluation=evaluation, training_set=training_set)
+    assert record["training"]["resumed_on"] == [resumed]
+    assert as_recorded(two, record).recipe == one.recipe, "built once more as it was built in the end"
+    assert bodies(run_pipeline(two, home, models)) == {}, "how many there are is no part of what the model is"
