@@ -17,6 +17,8 @@ INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 _T = TypeVar("_T")
 _TIMEOUT = (5, 30)
 """Seconds to connect, and to answer."""
+_SILENCE = 60
+"""Seconds without a line after which a log is asked for anew: its connection may be dead without a word."""
 _ANSWERS = frozenset({400, 404, 409})
 """What the callers here know the meaning of: not ready, not there, there already."""
 _TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
@@ -134,7 +136,7 @@ class Cluster:
             timestamps=True,
             since_seconds=since_seconds,
             _preload_content=False,
-            _request_timeout=(_TIMEOUT[0], 3600),
+            _request_timeout=(_TIMEOUT[0], _SILENCE),
         )
 
     def _create(self, create: Callable[..., Any], body: Any) -> Any | None:

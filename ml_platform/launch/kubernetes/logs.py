@@ -78,7 +78,7 @@ class Logs:
                 if error.status == 404:
                     return  # the pod is gone, and its log with it
             except (urllib3.exceptions.HTTPError, OSError):
-                pass  # broken off, or silent for an hour
+                pass  # broken off, or silent
             self._stopped.wait(_AGAIN_SECONDS)
 
 

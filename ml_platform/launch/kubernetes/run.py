@@ -23,8 +23,8 @@ from ml_platform.training.config import TrainingJob
 from ml_platform.training.result import FolderResult
 
 _log = logging.getLogger(__name__)
-_LOG_SECONDS = 10.0
-"""How long to wait for the last lines of a Job that has ended."""
+_LOG_SECONDS = 45.0
+"""How long to wait at most for the last lines of a Job that has ended: longer than for an answer."""
 
 
 class KubernetesRun:

@@ -35,7 +35,8 @@ class ApiServer:
         self.objects = Objects()
         self.kubelet = Kubelet(self.objects, folder / "pods")
         self.trouble: Callable[[str, str], int | None] = lambda method, path: None
-        """Asked about every request, by method and path: None lets it pass; a status answers so; 0 hangs up."""
+        """Asked about every request, by method and path: None lets it pass; a status answers so; 0 hangs up,
+        and -N does so after N seconds."""
         self.requests: list[tuple[str, str]] = []
         self._controller = JobController(self.objects, backoff)
         self._ending = threading.Event()
@@ -123,7 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.api.requests.append((method, parts.path))
         trouble = self.api.trouble(method, parts.path)
         if trouble is not None:
-            if trouble == 0:
+            if trouble <= 0:  # after so many seconds without an answer
+                time.sleep(-trouble)
                 self.close_connection = True
             else:
                 self._fail(trouble, "in trouble")
