@@ -31,12 +31,15 @@ from ml_platform.stages.chain import State
 from ml_platform.stages.follow import follow
 from ml_platform.stages.opening import chain_of, landing_of
 from ml_platform_tests.conftest import fresh_settings, land_samples
+from ml_platform_tests.launch.conftest import pids, wait_until
 from ml_platform_tests.stages.conftest import LOTS
 
 PATIENCE = 300.0
 
 BACKFILL = """mutation Backfill($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
   __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+TERMINATE = """mutation End($id: String!) { terminateRun(runId: $id, terminatePolicy: SAFE_TERMINATE) {
+  __typename ... on PythonError { message } } }"""
 BACKFILL_STATUS = """query Status($id: String!) { partitionBackfillOrError(backfillId: $id) {
   ... on PartitionBackfill { status } } }"""
 
@@ -173,6 +176,28 @@ def test_a_backfill_asked_for_in_the_ui_is_one_run(up: Up, tiny: Pipeline) -> No
     assert len(_runs(up) - before) == 1
     statuses = chain_of(stages_of(tiny), up.settings).statuses("features")
     assert {batch: status.state for batch, status in statuses.items()} == dict.fromkeys(LOTS, State.FRESH)
+
+
+def test_a_run_that_is_terminated_in_the_ui_ends_with_its_training_job(up: Up) -> None:
+    before = _runs(up)
+    words = ("--select", "training_set", "--select", "trained_model", "--set", "train.epochs=1000000")
+    command = up.command("run", "tiny", *words)
+    wait_until(lambda: _ranks(up) or command.poll() is not None, seconds=PATIENCE, what="training")
+    assert _ranks(up), command.communicate()
+    (run_id,) = _runs(up) - before
+    assert up.ask(TERMINATE, id=run_id)["terminateRun"]["__typename"] == "TerminateRunSuccess"
+    with prepare_instance(up.settings) as instance:
+        follow(instance, run_id, lambda event: None, where=up.url)
+        assert not _ranks(up), "a run is cancelled when its job has ended, not before"
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        assert run.status is dg.DagsterRunStatus.CANCELED
+    command.communicate(timeout=PATIENCE)
+    assert command.returncode == 1
+
+
+def _ranks(up: Up) -> list[int]:
+    return pids("-m ml_platform.training.job ", up.settings.home)
 
 
 def _runs(up: Up) -> set[str]:
