@@ -144,7 +144,7 @@ def measure(job: TrainingJob, rounds: int) -> None:
         inputs, size = preprocessing.inputs(), job.recipe.batch_size // place.world
 
         def model() -> nn.Module:
-            return training.distribute(model_folder.build(job.recipe.model, inputs, {}), place)
+            return training.distribute(model_folder.build(job.recipe.model, inputs, {}), place, divided=False)
 
         def ours(data: training.Prepared) -> Callable[[], float]:
             module = model()

@@ -139,7 +139,12 @@ def distribute(module: nn.Module, place: Place, *, divided: bool) -> nn.Module:
     if place.world == 1:
         return module
     ids = [torch.device(place.device).index] if place.device != "cpu" else None
-    return DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
+    # Rank 0's buffers go to all before each step, for which all wait, where training may change them: those that are
+    # part of the state. What is not could not be gone on from and does not change.
+    kept = module.state_dict().keys() & {name for name, _ in module.named_buffers()}
+    return DistributedDataParallel(
+        module, device_ids=ids, gradient_as_bucket_view=True, forward_sync_buffers=bool(kept)
+    )
 
 
 def run(

@@ -98,6 +98,26 @@ def test_what_a_job_waits_for_is_told_and_stands_in_the_error_when_its_time_is_o
     assert not caught.value.passing
 
 
+@pytest.mark.parametrize(
+    ("container", "told"),
+    [
+        ({"image": "no-such.invalid/typo:1"}, "its image cannot be pulled"),
+        ({"image": "No Such Name"}, "(InvalidImageName)"),
+        ({"env_from": [{"secret_ref": {"name": "no-such-secret"}}]}, 'secret "no-such-secret" not found'),
+    ],
+)
+def test_a_job_whose_pods_cannot_start_is_given_up_long_before_its_deadline(
+    cluster: Kubernetes, paths: list[str], tmp_path: Path, container: dict[str, Any], told: str
+) -> None:
+    with (
+        real(tmp_path, container=with_container(cluster, **container), image_pull_seconds=5.0) as stuck,
+        pytest.raises(TrainingError, match="cannot start, and was ended") as caught,
+    ):
+        launch.run(stuck.launcher, name=f"hopeless-{secrets.token_hex(3)}", job=made.job(paths))
+    assert told in str(caught.value)
+    assert not caught.value.passing
+
+
 def test_a_pod_without_memory_is_explained(cluster: Kubernetes, paths: list[str], tmp_path: Path) -> None:
     container = with_container(cluster, resources={"limits": {"memory": "120Mi"}})
     with (
