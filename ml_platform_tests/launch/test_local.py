@@ -4,11 +4,11 @@ Each start takes seconds, so tests share what they can.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,12 +81,6 @@ def test_progress_reaches_dagster_and_the_same_job_gives_the_same_bytes(
     assert same_bytes(results[0], trained)
 
 
-def test_another_seed_gives_another_model(launcher: LocalLauncher, paths: list[str], trained: FolderResult) -> None:
-    other = launch.run(launcher, name="seed", job=made.job(paths, seed=1))
-    assert other.files["weights.safetensors"] != trained.files["weights.safetensors"]
-    assert other.files["preprocessing.json"] == trained.files["preprocessing.json"]
-
-
 def test_data_beyond_the_memory_is_streamed_and_still_repeatable(launcher: LocalLauncher, tmp_path: Path) -> None:
     paths = made.files(tmp_path, batches=2, rows=20_000, row_group=1500)
     job = made.job(paths, memory_mib=1, epochs=1, batch_size=1024)
@@ -107,14 +101,12 @@ def test_a_finished_job_is_not_trained_again(
 
 
 def test_a_finished_job_is_joined_whatever_types_json_makes_of_its_hyperparameters(
-    launcher: LocalLauncher, paths: list[str]
+    launcher: LocalLauncher, paths: list[str], trained: FolderResult
 ) -> None:
     """A tuple is written as a list."""
-    job = made.job(paths, hyperparameters={"hidden": (16,)}, epochs=1)
-    first = launch.run(launcher, name="tuple", job=job)
-    again = launcher.launch("tuple", job)
-    assert (again.joined, again.status().state) == (True, State.SUCCEEDED)
-    assert again.result() == first
+    run = launcher.launch("first", made.job(paths, hyperparameters={"hidden": (16,)}))
+    assert (run.joined, run.status().state) == (True, State.SUCCEEDED)
+    assert run.result() == trained
 
 
 @pytest.mark.parametrize("spec", ["another", "broken", "gone"])
@@ -135,7 +127,9 @@ def test_a_finished_job_of_another_specification_is_replaced(
         run.cancel()
         return
     wait_until(lambda: run.status().state.final, what="the job to end")
-    assert run.result().files["weights.safetensors"] != trained.files["weights.safetensors"]
+    other = run.result()
+    assert other.files["weights.safetensors"] != trained.files["weights.safetensors"]
+    assert other.files["preprocessing.json"] == trained.files["preprocessing.json"]
     assert launcher.launch(name, mine).joined
 
 
@@ -161,15 +155,9 @@ def without_restarts(job: TrainingJob) -> TrainingJob:
     return replace(job, recipe=replace(job.recipe, restarts=0))
 
 
-def test_a_killed_rank_is_named_with_what_the_signal_means(launcher: LocalLauncher, paths: list[str]) -> None:
-    with pytest.raises(TrainingError, match=r"rank 1, .*exit code -9 \(SIGKILL: .*memory") as caught:
-        launch.run(launcher, name="killed", job=without_restarts(trouble(paths, "kill")))
-    assert "Connection" not in str(caught.value).splitlines()[0]
-    assert caught.value.passing
-    assert not processes(launcher.folder("killed"))
-
-
-def test_a_job_that_is_lost_each_time_is_started_again_only_so_often(launcher: LocalLauncher, paths: list[str]) -> None:
+def test_a_job_lost_each_time_is_started_again_only_so_often_and_says_why(
+    launcher: LocalLauncher, paths: list[str]
+) -> None:
     job = trouble(paths, "kill")
     seen: list[State] = []
     with pytest.raises(TrainingError, match="and so was its restart") as caught:
@@ -181,8 +169,10 @@ def test_a_job_that_is_lost_each_time_is_started_again_only_so_often(launcher: L
             pause_seconds=0.1,
         )
     assert seen.count(State.LOST) == 2
-    assert "SIGKILL" in str(caught.value)
+    assert re.search(r"rank 1, .*exit code -9 \(SIGKILL: .*memory", str(caught.value))
+    assert "Connection" not in str(caught.value).splitlines()[0]
     assert caught.value.passing
+    assert not processes(launcher.folder("lost"))
 
 
 def test_a_failure_of_the_models_own_is_not_tried_again(launcher: LocalLauncher, paths: list[str]) -> None:
@@ -267,24 +257,6 @@ def test_a_job_that_takes_more_gpu_hours_than_it_may_is_ended_unless_it_takes_no
     assert not processes(launcher.folder("dear"))
 
 
-def test_two_launches_at_once_train_once(launcher: LocalLauncher, paths: list[str]) -> None:
-    results: list[FolderResult] = []
-    runs = [
-        threading.Thread(target=lambda: results.append(launch.run(launcher, name="both", job=made.job(paths))))
-        for _ in range(2)
-    ]
-    for run in runs:
-        run.start()
-    for run in runs:
-        run.join()
-    assert len(results) == 2
-    assert results[0] == results[1]  # history's timings too: one training
-    assert not launcher.remove("both")  # the other may still be reading it
-    assert results[0].folder.exists()
-    assert launcher.remove("both")
-    assert not results[0].folder.exists()
-
-
 def test_who_waits_takes_over_what_was_cancelled_and_cancelling_leaves_nothing(
     launcher: LocalLauncher, paths: list[str]
 ) -> None:
@@ -319,7 +291,8 @@ launch.run(LocalLauncher(Path(sys.argv[1])), name="orphan", job=job, log=lambda 
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+# By Ctrl-C it cancels, which the test above looks at in every test run.
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_no_process_outlives_its_launcher(paths: list[str], tmp_path: Path, number: signal.Signals) -> None:
     spec, folder = tmp_path / "spec.json", tmp_path / "work" / "orphan"
     spec.write_text(trouble(paths, "wait").to_json())
@@ -331,5 +304,5 @@ def test_no_process_outlives_its_launcher(paths: list[str], tmp_path: Path, numb
         assert any("steps an epoch" in line for line in parent.stdout)
         assert len(processes(folder)) == 3
         parent.send_signal(number)
-        parent.wait(30)
-    wait_until(lambda: not processes(folder), seconds=30, what="the job's processes to end")
+        parent.wait(120)
+    wait_until(lambda: not processes(folder), what="the job's processes to end")

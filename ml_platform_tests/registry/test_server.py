@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ml_platform.errors import RegistryError
-from ml_platform.registry import identity, models
+from ml_platform.registry import glance, identity, models
 from ml_platform.registry.connection import Connection
 from ml_platform.registry.tracking import MlflowResource
 from ml_platform_tests.registry.conftest import context, free_port, process
@@ -93,7 +93,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(server, caplog):
     assert (found.info.status, found.data.metrics) == ("FINISHED", {"roc_auc": 0.7})
 
 
-@pytest.mark.parametrize("every", [2, 3, 5])
+@pytest.mark.parametrize("every", [2, 3, pytest.param(5, marks=pytest.mark.slow)])
 def test_answers_that_get_lost_double_nothing(server, trained, every):
     """Every so many requests one is done, and answered with 500: asking again must not do it twice."""
     flaky = declare(name=f"flaky_{every}")  # a name of its own: the server is shared
@@ -124,6 +124,12 @@ def test_a_server_is_one_registry_by_whatever_name(server):
     for name in (f"{server}/", server.replace("127.0.0.1", "localhost")):
         assert identity.known(name) == made
         assert identity.ensured(Connection(name), lambda: "another") == made
+    Connection(server).client.create_registered_model("marked", tags={"mark": "here"})
+    assert [glance.model_tag(server, *asked) for asked in (("marked", "mark"), ("marked", "no"), ("none", "mark"))] == [
+        "here",
+        "",
+        "",
+    ]
     away = f"http://127.0.0.1:{free_port()}"
     assert identity.known(away) == identity.first_name(away)
 
