@@ -27,12 +27,13 @@ from ml_platform.processes import ProcessId
 from ml_platform.server import NOTE, Server, find
 from ml_platform.settings import Settings, child_environment
 from ml_platform.stages import stages_of
-from ml_platform.stages.chain import State
+from ml_platform.stages.chain import State, Status
 from ml_platform.stages.follow import follow
 from ml_platform.stages.opening import chain_of, landing_of
 from ml_platform_tests.conftest import fresh_settings, land_samples
 from ml_platform_tests.launch.conftest import pids, wait_until
 from ml_platform_tests.stages.conftest import LOTS
+from ml_platform_tests.tiny_pipeline.data import readings
 
 PATIENCE = 300.0
 
@@ -159,7 +160,9 @@ def test_a_run_whose_server_is_gone_is_followed_no_longer(settings: Settings, mo
 
 def test_a_backfill_asked_for_in_the_ui_is_one_run(up: Up, tiny: Pipeline) -> None:
     before = _runs(up)
-    keys = [{"path": ["tiny", stage]} for stage in ("raw_batch", "validated_batch", "features")]
+    landing_of(up.settings).put(tiny, "readings", LOTS[0], readings(0, seed=9), "csv")
+    assert {status.state for status in states(up, tiny, "raw_batch").values()} == {State.FRESH, State.STALE}
+    keys = [{"path": ["tiny", stage]} for stage in ("raw_batch", "validated_batch")]
     with prepare_instance(up.settings) as instance:
         assert set(instance.get_dynamic_partitions("tiny_batches")) == set(LOTS)
     started = up.ask(BACKFILL, params={"assetSelection": keys, "partitionNames": LOTS, "title": "all of them"})
@@ -174,8 +177,13 @@ def test_a_backfill_asked_for_in_the_ui_is_one_run(up: Up, tiny: Pipeline) -> No
         time.sleep(0.5)
     assert status == "COMPLETED_SUCCESS"
     assert len(_runs(up) - before) == 1
-    statuses = chain_of(stages_of(tiny), up.settings).statuses("features")
-    assert {batch: status.state for batch, status in statuses.items()} == dict.fromkeys(LOTS, State.FRESH)
+    for stage in ("raw_batch", "validated_batch"):
+        found = {batch: status.state for batch, status in states(up, tiny, stage).items()}
+        assert found == dict.fromkeys(LOTS, State.FRESH)
+
+
+def states(up: Up, tiny: Pipeline, stage: str) -> dict[str, Status]:
+    return chain_of(stages_of(tiny), up.settings).statuses(stage)
 
 
 def test_a_run_that_is_terminated_in_the_ui_ends_with_its_training_job(up: Up) -> None:
