@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from ml_platform.landing import Landing
+    from ml_platform.stages.summary import RunSummary
 
 
 @pytest.fixture
@@ -57,3 +58,21 @@ def land_samples(pipeline: Pipeline, landing: Landing, keep: Callable[[str], boo
             landing.put(pipeline, "references", feed, table, formats[feed])
         elif keep(batch):
             landing.put(pipeline, feed, batch, table, formats[feed])
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory, tiny: Pipeline, spark: SparkSession) -> Settings:
+    """A home in which the tiny pipeline's samples have landed. Tests leave it as the first run left it."""
+    from ml_platform.stages.opening import landing_of
+
+    settings = fresh_settings(tmp_path_factory.mktemp("chain") / "a home")
+    land_samples(tiny, landing_of(settings))
+    return settings
+
+
+@pytest.fixture(scope="session")
+def cold(home: Settings, tiny: Pipeline) -> RunSummary:
+    """The first run there."""
+    from ml_platform.stages.run import run_pipeline
+
+    return run_pipeline(tiny, home)

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
@@ -22,10 +21,15 @@ from ml_platform.settings import Settings, child_environment
 from ml_platform.stages import stages_of
 from ml_platform.stages.opening import chain_of, landing_of, store_of
 from ml_platform.stages.plan import make_plan
+from ml_platform.stages.summary import RunSummary
+from ml_platform.store import layout
 from ml_platform_tests.conftest import fresh_settings, land_samples
+from ml_platform_tests.launch.conftest import wait_until
 
 SEED = 20130208
 INSTANTS = 50
+ARTIFACTS = 23
+"""What the tiny pipeline comes to."""
 QUICK = 1
 """Of the instants, how many are tried in every test run; the others take half an hour."""
 
@@ -40,14 +44,6 @@ if __name__ == "__main__":
     built = {stage.name: stage.built + stage.rejected for stage in summary.stages if stage.built + stage.rejected}
     print(json.dumps({"built": built, "problems": summary.problems}))
 """
-
-
-@dataclass(frozen=True)
-class Undisturbed:
-    """A run that nobody killed: how long it took, and what it built."""
-
-    seconds: float
-    artifacts: Mapping[str, Mapping[str, str]]
 
 
 def start(settings: Settings) -> subprocess.Popen[str]:
@@ -91,32 +87,42 @@ def landing(tmp_path_factory: pytest.TempPathFactory, tiny: Pipeline) -> str:
     return settings.landing
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny: Pipeline, landing: str) -> Undisturbed:
-    settings = fresh_settings(tmp_path_factory.mktemp("undisturbed") / "home", landing=landing)
-    started = time.monotonic()
-    answer = json.loads(start(settings).communicate()[0])
-    assert answer["problems"] == []
-    return Undisturbed(time.monotonic() - started, artifacts(tiny, settings))
+@pytest.fixture
+def undisturbed(tiny: Pipeline, home: Settings, cold: RunSummary) -> dict[str, dict[str, str]]:
+    """Data version by fingerprint, by stage, of all that a run which nobody killed has built: the suite's first one."""
+    assert cold.ok
+    chain = chain_of(stages_of(tiny), home)
+    found: dict[str, dict[str, str]] = {}
+    for stage in chain.stages:
+        manifests = [status.manifest for status in chain.statuses(stage).values()]
+        found[stage] = {manifest.fingerprint: manifest.data_version for manifest in manifests if manifest is not None}
+    return found
 
 
-def instants() -> list[float]:
-    """When to kill, as shares of an undisturbed run."""
+def instants() -> list[tuple[int, float]]:
+    """When to kill: once so many artifacts are committed, and after so many seconds more."""
     generator = random.Random(SEED)
-    return [generator.uniform(0.02, 0.98) for _ in range(INSTANTS)]
+    return [(generator.randrange(ARTIFACTS), generator.uniform(0, 5)) for _ in range(INSTANTS)]
+
+
+def committed(settings: Settings) -> int:
+    """How many artifacts there are."""
+    return sum(1 for _ in Path(settings.store, layout.MANIFESTS).rglob("*.json"))
 
 
 @pytest.mark.parametrize(
-    "share",
-    [pytest.param(share, marks=[] if number < QUICK else pytest.mark.slow) for number, share in enumerate(instants())],
-    ids=lambda share: f"{share:.3f}",
+    ("count", "later"),
+    [pytest.param(*when, marks=[] if number < QUICK else pytest.mark.slow) for number, when in enumerate(instants())],
+    ids=lambda value: f"{value:.3g}",
 )
 def test_the_next_run_ends_as_if_nothing_had_happened(
-    share: float, undisturbed: Undisturbed, tiny: Pipeline, landing: str, tmp_path: Path
+    count: int, later: float, undisturbed: Mapping[str, Mapping[str, str]], tiny: Pipeline, landing: str, tmp_path: Path
 ) -> None:
+    assert sum(map(len, undisturbed.values())) == ARTIFACTS
     settings = fresh_settings(tmp_path / "home", landing=landing)
     victim = start(settings)
-    time.sleep(share * undisturbed.seconds)
+    wait_until(lambda: committed(settings) >= count or victim.poll() is not None, what="some artifacts", seconds=300)
+    time.sleep(later)
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
     survived = artifacts(tiny, settings)
@@ -124,8 +130,8 @@ def test_the_next_run_ends_as_if_nothing_had_happened(
     answer = json.loads(start(settings).communicate()[0])
 
     assert answer["problems"] == []
-    assert versions(artifacts(tiny, settings)) == versions(undisturbed.artifacts)
-    for stage, whole in undisturbed.artifacts.items():
+    assert versions(artifacts(tiny, settings)) == versions(undisturbed)
+    for stage, whole in undisturbed.items():
         built = answer["built"].get(stage, 0)
         assert built == len(whole) - len(survived[stage]), f"{stage}: {len(survived[stage])} had been committed"
     assert unfinished(settings) == []

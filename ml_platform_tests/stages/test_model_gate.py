@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ml_platform.instance import prepare_instance
-from ml_platform.pipeline import METRICS, ModelGate, Pipeline
+from ml_platform.pipeline import METRICS, Pipeline
 from ml_platform.registry.connection import Connection
 from ml_platform.registry.models import champion
 from ml_platform.settings import Settings
@@ -20,30 +17,13 @@ from ml_platform.stages.opening import chain_of, landing_of
 from ml_platform.stages.run import Request, plan_pipeline, run_pipeline
 from ml_platform.stages.summary import RunSummary
 from ml_platform.stages.withdrawing import withdraw
-from ml_platform_tests.conftest import fresh_settings
-from ml_platform_tests.stages.conftest import bodies, by_name
+from ml_platform_tests.stages.conftest import bodies, by_name, lazy
 from ml_platform_tests.tiny_pipeline.data import readings
 
 if TYPE_CHECKING:
     from ml_platform.store import Manifest
 
 BELOW = Request(select=["trained_model", "evaluation", "registered_model"])
-
-
-@pytest.fixture
-def place(home: Settings, cold: RunSummary, tiny: Pipeline, tmp_path: Path) -> Settings:
-    """A home of its own with the first model as champion, in a registry of its own."""
-    assert cold.ok
-    shutil.copytree(home.home, tmp_path / "home", symlinks=True, ignore=shutil.ignore_patterns("mlflow"))
-    settings = fresh_settings(tmp_path / "home")
-    assert run_pipeline(tiny, settings).ok
-    return settings
-
-
-def lazy(tiny: Pipeline, **gate: Any) -> Pipeline:
-    """Hardly trained, and let through by every other gate."""
-    recipe = replace(tiny.recipe, epochs=1, learning_rate=1e-4)
-    return replace(tiny, recipe=recipe, gates=(), model_gate=ModelGate(draws=200, slice_rows=30, **gate))
 
 
 def published(pipeline: Pipeline, settings: Settings, stage: str) -> Manifest | None:

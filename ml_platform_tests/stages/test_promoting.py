@@ -19,8 +19,8 @@ from ml_platform.registry.glance import champion
 from ml_platform.settings import settings as process_settings
 from ml_platform.stages.evidence import PROMOTED
 from ml_platform.stages.run import plan_pipeline, run_pipeline
-from ml_platform_tests.stages.conftest import bodies, by_name, key
-from ml_platform_tests.stages.test_model_gate import BELOW, lazy, place  # noqa: F401
+from ml_platform_tests.stages.conftest import bodies, by_name, key, lazy
+from ml_platform_tests.stages.test_model_gate import BELOW
 
 if TYPE_CHECKING:
     from ml_platform.pipeline import Pipeline
@@ -37,7 +37,7 @@ def told(instance: dg.DagsterInstance, pipeline: Pipeline) -> tuple[bool, str]:
 
 
 @pytest.fixture
-def command(place: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:  # noqa: F811
+def command(place: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
     """`command("list", "tiny")` is `ml-platform models list tiny`, in that home: its exit code and what it said."""
     monkeypatch.setenv("ML_PLATFORM_HOME", str(place.home))
     monkeypatch.setenv("ML_PLATFORM_PIPELINES", "ml_platform_tests.tiny_pipeline")
@@ -55,13 +55,13 @@ def command(place: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     process_settings.cache_clear()
 
 
-def version(place: Settings) -> str:  # noqa: F811
+def version(place: Settings) -> str:
     standing = champion(place.mlflow, "tiny")
     assert standing is not None
     return standing.version
 
 
-def test_a_worse_model_waits_and_a_person_decides(tiny: Pipeline, place: Settings, command: Any) -> None:  # noqa: F811
+def test_a_worse_model_waits_and_a_person_decides(tiny: Pipeline, place: Settings, command: Any) -> None:
     waits = lazy(tiny, champion="keep")
     summary = run_pipeline(waits, place, BELOW)
     assert summary.ok, summary.problems
@@ -123,7 +123,7 @@ def test_a_worse_model_waits_and_a_person_decides(tiny: Pipeline, place: Setting
     assert last.stat().st_size == 50, "nothing is written over it"
 
 
-def test_a_person_decides_in_the_ui(tiny: Pipeline, place: Settings) -> None:  # noqa: F811
+def test_a_person_decides_in_the_ui(tiny: Pipeline, place: Settings) -> None:
     asked = replace(lazy(tiny, champion="warn"), promotion=Promotion(by="person"))
     assert run_pipeline(asked, place, BELOW).ok
     assert version(place) == "1", "nobody has said yes"
@@ -150,7 +150,7 @@ def test_a_person_decides_in_the_ui(tiny: Pipeline, place: Settings) -> None:  #
 
 
 @pytest.mark.slow
-def test_a_gain_that_is_not_sure_is_not_enough(tiny: Pipeline, place: Settings) -> None:  # noqa: F811
+def test_a_gain_that_is_not_sure_is_not_enough(tiny: Pipeline, place: Settings) -> None:
     modest = replace(lazy(tiny, champion="warn"), promotion=Promotion(least_gain=0.5))
     summary = run_pipeline(modest, place, BELOW)
     assert summary.ok
