@@ -4,6 +4,7 @@
    its epochs, from the job's own history. Wanted: at most 3.5 % more.
 2. A worker gets SIGKILL, or SIGTERM, in mid-training; from then to the first progress of the job that was started
    again, without the launcher's pause before it starts it. Wanted: at most 20 s, locally.
+3. How long one checkpoint holds training up, and is behind it until it is safe, by the size of the state.
 
 With `--kubernetes` it is a pod that is deleted, without and with time to end, on the cluster of ML_PLATFORM_KUBERNETES
 and with the store of ML_PLATFORM_STORE (docs/kubernetes.md). All that Kubernetes takes is counted. Wanted: at most
@@ -27,6 +28,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from benchmarks import common
 from benchmarks.training import CARDINALITIES, NUMERIC, make
 from ml_platform import launch
@@ -38,9 +42,12 @@ from ml_platform.launch.local import LocalLauncher
 from ml_platform.pipeline import Recipe
 from ml_platform.settings import settings
 from ml_platform.store import Store
+from ml_platform.training.checkpoint.checkpoints import Checkpoints, Progress
 from ml_platform.training.config import TrainingJob
+from ml_platform.training.place import Place
 
 NEVER, ALWAYS = 1e9, 1e-9
+SIZES, LAYERS = (10, 200), 8
 PAUSE = 0.5
 """Seconds between the end of a lost job and its restart, here."""
 
@@ -74,6 +81,7 @@ def main() -> None:
         else:
             granted = overhead(LocalLauncher(place / "a"), job, options.rounds)
             granted &= restart(LocalLauncher(place / "b"), job, options.rounds)
+        one(place, job, options.rounds)
     sys.exit(not granted)
 
 
@@ -186,6 +194,30 @@ def _told(found: dict[str, list[float]], what: str, counted: str, *, at_most: fl
     wish = common.Wish(max(statistics.median(values) for values in found.values()), at_most=at_most)
     print(f"\nthe slower one, seconds {counted}: {wish}")
     return wish.granted
+
+
+def one(place: Path, job: TrainingJob, rounds: int) -> None:
+    """Print part 3: layers of AdamW, one process, without the first checkpoint, which finds no memory to copy into."""
+    table = common.Table(["MiB", "held up, ms, median", "most", "behind, s, median", "runs"])
+    for mib in SIZES:
+        width = int((mib * 2**20 / (3 * 4 * LAYERS)) ** 0.5)  # weights and two moments, float32
+        module = nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(LAYERS)))
+        adjust = torch.optim.AdamW(module.parameters(), fused=True)
+        for parameter in module.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        adjust.step()
+        alone = replace(job, output=str(place / f"of-{mib}" / "model"), recipe=replace(job.recipe, processes=1))
+        taken = Checkpoints(alone, Place(0, 1, "cpu", "none"), {})
+        held, behind = list[float](), list[float]()
+        for done in range(1, rounds + 2):
+            taken.take(module, adjust, Progress(1, done, [], torch.zeros(100), 0.0), done)
+            begun = time.perf_counter()
+            taken.finish()
+            held.append(taken.held_up - sum(held))
+            behind.append(time.perf_counter() - begun)
+        milliseconds = [1000 * seconds for seconds in held[1:]]
+        table.add(mib, statistics.median(milliseconds), max(milliseconds), statistics.median(behind[1:]), rounds)
+    print(f"\n{table}")
 
 
 def _rank(folder: Path) -> int:

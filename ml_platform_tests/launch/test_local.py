@@ -190,7 +190,7 @@ def undisturbed(launcher: LocalLauncher, paths: list[str]) -> FolderResult:
 
 def slow(paths: list[str], checkpoint_seconds: float = 0.05) -> TrainingJob:
     trouble = {"trouble": "slow"}
-    return made.job(paths, model=TROUBLED, hyperparameters=trouble, epochs=5, checkpoint_seconds=checkpoint_seconds)
+    return made.job(paths, model=TROUBLED, hyperparameters=trouble, epochs=10, checkpoint_seconds=checkpoint_seconds)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_job_ended_from_outside_in_mid_training_ends_with_the_same_bytes(
     def disturb(line: str) -> None:
         if line.startswith("goes on from a checkpoint"):
             went_on.append(line)
-        if line.startswith("epoch 3/5") and State.LOST not in seen:
+        if line.startswith("epoch 3/10") and State.LOST not in seen:
             os.kill(pids(f"-m ml_platform.{who} ", launcher.folder(name))[-1], number)
 
     def look(status: Status) -> None:
