@@ -39,6 +39,7 @@ from ml_platform.training import loop, model_folder
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.loader import InMemory
 from ml_platform.training.preprocessing import Preprocessing
+from ml_platform.training.shared_memory import shared_sums
 
 NUMERIC = tuple(f"n{i}" for i in range(15))
 CARDINALITIES = {"carrier": 16, "origin": 3, "dest": 105, "tail": 4000, "hour": 24, "month": 12, "weekday": 7}
@@ -143,8 +144,11 @@ def measure(job: TrainingJob, rounds: int) -> None:
         preprocessing = memory.preprocessing
         inputs, size = preprocessing.inputs(), job.recipe.batch_size // place.world
 
+        sums = shared_sums(place)
+
         def model() -> nn.Module:
-            return training.distribute(model_folder.build(job.recipe.model, inputs, {}), place, divided=False)
+            module = model_folder.build(job.recipe.model, inputs, {})
+            return training.distribute(module, place, divided=False, sums=sums)
 
         def ours(data: training.Prepared) -> Callable[[], float]:
             module = model()

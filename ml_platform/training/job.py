@@ -35,6 +35,7 @@ from ml_platform.training.place import Place
 from ml_platform.training.preprocessing import Preprocessing
 from ml_platform.training.report import Reporter, reporter
 from ml_platform.training.seeding import seed, seed_by
+from ml_platform.training.shared_memory import SharedSums, shared_sums
 
 
 @contextmanager
@@ -127,11 +128,12 @@ def _prepare(
     return Prepared(preprocessing, data, Cuts(rows, place.world, job.recipe.batch_size), started)
 
 
-def distribute(module: nn.Module, place: Place, *, divided: bool) -> nn.Module:
+def distribute(module: nn.Module, place: Place, *, divided: bool, sums: SharedSums | None = None) -> nn.Module:
     """The module on its device, its gradients averaged over the ranks where there are several.
 
     Args:
         divided: whether each rank keeps but its share of the module (`sharding`).
+        sums: averages gradients, of a module that is not divided; None leaves that to the backend.
     """
     if divided and place.world > 1:
         return sharding.shard(module, place)
@@ -142,9 +144,12 @@ def distribute(module: nn.Module, place: Place, *, divided: bool) -> nn.Module:
     # Rank 0's buffers go to all before each step, for which all wait, where training may change them: those that are
     # part of the state. What is not could not be gone on from and does not change.
     kept = module.state_dict().keys() & {name for name, _ in module.named_buffers()}
-    return DistributedDataParallel(
+    model = DistributedDataParallel(
         module, device_ids=ids, gradient_as_bucket_view=True, forward_sync_buffers=bool(kept)
     )
+    if sums is not None:
+        model.register_comm_hook(None, sums.hook)
+    return model
 
 
 def run(
@@ -170,7 +175,8 @@ def run(
     module = data.started.module or model_folder.build(job.recipe.model, inputs, job.recipe.hyperparameters)
     if job.recipe.compile:
         compile_module(module, device=place.device, where=job.recipe.model)
-    model = distribute(module, place, divided=job.recipe.shard)
+    sums = None if job.recipe.shard else shared_sums(place)
+    model = distribute(module, place, divided=job.recipe.shard, sums=sums)
     seed_by(job.recipe.seed, "rank", place.rank)  # dropout differs between ranks
     if report:
         if job.warm:
@@ -180,7 +186,7 @@ def run(
             f"{place.world} processes on {place.device.split(':')[0]}, rows in {data.loader.mode}, "
             f"{data.cuts.steps} steps an epoch, {sum(p.numel() for p in module.parameters()):,} parameters"
         )
-    topology = _topology(place, data.loader.mode)
+    topology = _topology(place, data.loader.mode, sums)
     say = report.line if report else lambda line: None
     checkpoints = Checkpoints(job, place, topology, say, asked or preemption.Asked())
     try:
@@ -222,14 +228,14 @@ def run(
     checkpoints.remove()
 
 
-def _topology(place: Place, rows_in: str) -> dict[str, Any]:
-    """What the order of sums depends on, and so the bytes."""
+def _topology(place: Place, rows_in: str, sums: SharedSums | None) -> dict[str, Any]:
+    """What the order of sums depends on, and so the bytes. Of two ranks there is but one order."""
     return {
         "processes": place.world,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if place.device != "cpu" else "cpu",
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "backend": place.backend,
+        "backend": place.backend if sums is None or place.world == 2 else "shared memory",
         "rows_in": rows_in,
         "torch": torch.__version__,
     }
