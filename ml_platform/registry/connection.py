@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ T = TypeVar("T")
 
 SQLITE = "sqlite:///"
 _PATIENCE = 60.0
+_MET = re.compile(r"IntegrityError|UniqueViolation")
+"""In what MLflow says when two insert one row at once, such as an alias; the second finds it when it tries again."""
 _PASSING = frozenset({"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"})
 
 # What MLflow reads from the environment, and nowhere else. A user who set a variable keeps what was set.
@@ -223,7 +226,7 @@ def _may_pass(error: Exception) -> bool:
     if isinstance(error, SQLAlchemyError):
         return isinstance(error, OperationalError)
     if isinstance(error, MlflowException):
-        return error.error_code in _PASSING
+        return error.error_code in _PASSING or _MET.search(str(error)) is not None
     if isinstance(error, HTTPError) and error.response is not None:
         return error.response.status_code >= 500 or error.response.status_code == 429
     return True
