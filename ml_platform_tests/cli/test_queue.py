@@ -188,8 +188,7 @@ def states(up: Up, tiny: Pipeline, stage: str) -> dict[str, Status]:
 
 def test_a_run_that_is_terminated_in_the_ui_ends_with_its_training_job(up: Up) -> None:
     before = _runs(up)
-    words = ("--select", "training_set", "--select", "trained_model", "--set", "train.epochs=1000000")
-    command = up.command("run", "tiny", *words)
+    command = up.command("run", "tiny", "--set", "train.epochs=1000000")
     wait_until(lambda: _ranks(up) or command.poll() is not None, seconds=PATIENCE, what="training")
     assert _ranks(up), command.communicate()
     (run_id,) = _runs(up) - before

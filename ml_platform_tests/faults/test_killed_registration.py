@@ -89,8 +89,8 @@ def test_a_server_that_answers_503_for_a_while(server: str, trained: Trained, tm
         outage.every = 0
         assert ruling.outcome == "champion"
         assert aliases(through) == {"champion": f"lost-{seconds}"}
-    own = (f"away-{seconds}", f"lost-{seconds}")  # the server is shared: another test's champion may be noticed there
-    assert tuple(d.model for d in through.promotions().trail.read().decisions if d.model in own) == own
+        own = (f"away-{seconds}", f"lost-{seconds}")  # the server is shared: it may have another test's champion
+        assert tuple(d.model for d in through.promotions().trail.read().decisions if d.model in own) == own
 
 
 def test_a_champion_that_was_tampered_with_comes_back_whole(place: Place) -> None:
