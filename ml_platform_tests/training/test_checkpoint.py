@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 
-from ml_platform.training.checkpoint import folder, state
+from ml_platform.errors import TrainingError
+from ml_platform.training.checkpoint import folder, parts, state
 from ml_platform.training.checkpoint.interval import FAILURE_FREE, interval
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.report import Reporter
@@ -152,6 +155,20 @@ class Planted:
 
     def __reduce__(self) -> Any:
         return Path.touch, (self.mark,)
+
+
+def test_metadata_is_read_as_every_python_writes_it_and_attributes_are_refused() -> None:
+    """A member of an enum is pickled by its value, or up to Python 3.11.3 as an attribute of its class."""
+    class_of = f"c{_MEM_FORMAT_ENCODING.__module__}\n{_MEM_FORMAT_ENCODING.__qualname__}\n"
+
+    def attribute(name: str) -> io.BytesIO:
+        return io.BytesIO(f"cbuiltins\ngetattr\n({class_of}V{name}\ntR.".encode())
+
+    assert parts._Metadata(attribute("TORCH_CONTIGUOUS_FORMAT")).load() is _MEM_FORMAT_ENCODING.TORCH_CONTIGUOUS_FORMAT
+    by_value = io.BytesIO(pickle.dumps(_MEM_FORMAT_ENCODING.TORCH_PRESERVE_FORMAT))
+    assert parts._Metadata(by_value).load() is _MEM_FORMAT_ENCODING.TORCH_PRESERVE_FORMAT
+    with pytest.raises(TrainingError, match="does not belong there"):
+        parts._Metadata(attribute("__subclasses__")).load()
 
 
 def test_nothing_that_somebody_planted_in_a_checkpoint_is_run(paths: list[str], whole: Path, tmp_path: Path) -> None:

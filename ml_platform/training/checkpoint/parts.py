@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,17 @@ class Parts:
         return tensors
 
 
+def _member(kind: Any, name: str) -> Any:
+    """A member of an enum, and nothing else that a class has."""
+    if isinstance(kind, type) and issubclass(kind, Enum) and name in kind.__members__:
+        return kind[name]
+    raise TrainingError("A checkpoint's metadata holds what does not belong there.", got=f"builtins.getattr of {name}")
+
+
 class _Metadata(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if name in _KNOWN.get(module, ()):
             return super().find_class(module, name)
+        if (module, name) == ("builtins", "getattr"):  # how Python 3.11 pickled members of enums up to 3.11.3
+            return _member
         raise TrainingError("A checkpoint's metadata holds what does not belong there.", got=f"{module}.{name}")
