@@ -119,7 +119,7 @@ def test_a_job_whose_pods_cannot_start_is_given_up_long_before_its_deadline(
 
 
 def test_a_pod_without_memory_is_explained(cluster: Kubernetes, paths: list[str], tmp_path: Path) -> None:
-    container = with_container(cluster, resources={"limits": {"memory": "120Mi"}})
+    container = with_container(cluster, resources={"limits": {"memory": "40Mi"}})
     with (
         real(tmp_path, container=container) as small,
         pytest.raises(TrainingError, match="ran out of memory") as caught,
