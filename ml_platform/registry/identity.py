@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ml_platform.errors import RegistryError
 from ml_platform.registry.connection import SQLITE, Connection
-from ml_platform.registry.glance import _TIMEOUT, _ForTheClient, _get, _is_plain_server, _query, _tags
+from ml_platform.registry.direct import TIMEOUT, ForTheClientError, get, is_plain_server, query, tags_of
 from ml_platform.versions.fingerprint import short_hash
 
 if TYPE_CHECKING:
@@ -76,12 +76,12 @@ def ensured(connection: Connection, wanted: Callable[[], str]) -> str:
 
 def _found(tracking_uri: str) -> str:
     if tracking_uri.startswith(SQLITE):
-        rows = _query(Path(tracking_uri.removeprefix(SQLITE)), _IDENTITY, (EXPERIMENT, TAG))
+        rows = query(Path(tracking_uri.removeprefix(SQLITE)), _IDENTITY, (EXPERIMENT, TAG))
         return str(rows[0][0]) if rows else ""
-    if _is_plain_server(tracking_uri):
-        with contextlib.suppress(_ForTheClient):
-            answer = _get(tracking_uri, "experiments/get-by-name", experiment_name=EXPERIMENT)
-            return _tags(answer["experiment"]).get(TAG, "") if answer else ""
-    connection = Connection(tracking_uri, patience=_TIMEOUT)
+    if is_plain_server(tracking_uri):
+        with contextlib.suppress(ForTheClientError):
+            answer = get(tracking_uri, "experiments/get-by-name", experiment_name=EXPERIMENT)
+            return tags_of(answer["experiment"]).get(TAG, "") if answer else ""
+    connection = Connection(tracking_uri, patience=TIMEOUT)
     found = connection.call("find out which registry this is", connection.client.get_experiment_by_name, EXPERIMENT)
     return str(found.tags.get(TAG, "")) if found else ""

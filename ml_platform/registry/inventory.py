@@ -1,6 +1,6 @@
 """Everything that the registry holds: asked before anything is thrown away that a model may need.
 
-As `glance.py`, without MLflow's client where that can be.
+Without MLflow's client where that can be (`direct.py`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ml_platform.registry.connection import SQLITE, Connection
-from ml_platform.registry.glance import _LIVE, _TIMEOUT, _ForTheClient, _get, _is_plain_server, _query, _tags
+from ml_platform.registry.direct import LIVE, TIMEOUT, ForTheClientError, get, is_plain_server, query, tags_of
 
 _PAGE = 1000
 _VERSIONS = f"""select v.name, v.version, t.key, t.value from model_versions v
-    left join model_version_tags t on t.name = v.name and t.version = v.version where {_LIVE}"""
+    left join model_version_tags t on t.name = v.name and t.version = v.version where {LIVE}"""
 _MODELS = "select name from registered_models"
 
 
@@ -44,15 +44,15 @@ def inventory(tracking_uri: str) -> Inventory:
     """
     if tracking_uri.startswith(SQLITE):
         return _in_database(Path(tracking_uri.removeprefix(SQLITE)))
-    if _is_plain_server(tracking_uri):
-        with contextlib.suppress(_ForTheClient):
+    if is_plain_server(tracking_uri):
+        with contextlib.suppress(ForTheClientError):
             models = _pages(tracking_uri, "registered-models/search", "registered_models")
             versions = _pages(tracking_uri, "model-versions/search", "model_versions")
             return Inventory(
                 frozenset(model["name"] for model in models),
-                tuple((version["name"], _tags(version)) for version in versions),
+                tuple((version["name"], tags_of(version)) for version in versions),
             )
-    connection = Connection(tracking_uri, patience=_TIMEOUT)
+    connection = Connection(tracking_uri, patience=TIMEOUT)
     client = connection.client
     return Inventory(
         frozenset(model.name for model in _by_client(connection, client.search_registered_models)),
@@ -62,16 +62,16 @@ def inventory(tracking_uri: str) -> Inventory:
 
 def _in_database(path: Path) -> Inventory:
     tags: dict[tuple[str, str], dict[str, str]] = {}
-    for name, version, key, value in _query(path, _VERSIONS, ()):
+    for name, version, key, value in query(path, _VERSIONS, ()):
         tags.setdefault((name, str(version)), {}).update({key: value} if key else {})
-    models = frozenset(str(name) for (name,) in _query(path, _MODELS, ()))
+    models = frozenset(str(name) for (name,) in query(path, _MODELS, ()))
     return Inventory(models, tuple((name, found) for (name, _), found in tags.items()))
 
 
 def _pages(uri: str, what: str, key: str) -> Iterator[dict[str, Any]]:
     token = ""
     while True:
-        page = _get(uri, what, max_results=str(_PAGE), **({"page_token": token} if token else {})) or {}
+        page = get(uri, what, max_results=str(_PAGE), **({"page_token": token} if token else {})) or {}
         yield from page.get(key, ())
         token = page.get("next_page_token", "")
         if not token:
