@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from ml_platform.errors import LandingError
+from ml_platform.files import flush
 from ml_platform.landed import (
     REFERENCES,
     SUFFIXES,
@@ -293,11 +294,7 @@ class Landing:
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        flush(target.parent)
         return str(target)
 
     def _put_remote(self, path: str, write: Callable[[IO[bytes]], None]) -> str:

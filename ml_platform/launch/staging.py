@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from ml_platform.errors import TrainingError
+from ml_platform.files import sha256
 from ml_platform.launch import training_files
 from ml_platform.store import Store, layout
-from ml_platform.store.backend import digest
 from ml_platform.store.manifest import ArtifactFile
 from ml_platform.training.checkpoint import folder
 from ml_platform.training.config import TrainingJob, Warm
@@ -216,8 +216,8 @@ class Staging:
         for text in paths:
             path = Path(text).resolve()
             # A path that the store gave out is named by its hash, which was checked on the way.
-            sha256 = path.name if _SHA256.fullmatch(path.name) else digest(path)
-            found.append((path, ArtifactFile(name=Path(text).name, sha256=sha256, size=path.stat().st_size)))
+            hashed = path.name if _SHA256.fullmatch(path.name) else sha256(path)
+            found.append((path, ArtifactFile(name=Path(text).name, sha256=hashed, size=path.stat().st_size)))
         blobs = {layout.blob(file.sha256): path for path, file in found}
         there = self.store.backend.stamps(list(blobs))
         self.store.backend.put_many({blob: path for blob, path in blobs.items() if blob not in there})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
+
+from ml_platform.files import sha256
 
 _OF_MLFLOW = frozenset({"registered_model_meta"})
 """Who loads a version by its name gets these from MLflow beside it; where the artifact store is a local folder, which
@@ -13,11 +14,8 @@ is not copied to be read, that is in the store itself. They name the version, an
 
 def of_folder(folder: Path) -> dict[str, str]:
     """SHA-256 by path inside the folder, with forward slashes, in name order."""
-    found = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with path.open("rb") as file:
-            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
 
 
 def to_tag(hashes: dict[str, str]) -> str:

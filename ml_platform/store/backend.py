@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -74,9 +73,3 @@ class Backend(Protocol):
 
     def describe(self) -> str:
         """What it is and how much room it has, for people."""
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a local file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

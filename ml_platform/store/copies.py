@@ -9,8 +9,9 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 
 from ml_platform.errors import DamagedArtifactError
+from ml_platform.files import sha256
 from ml_platform.store import layout
-from ml_platform.store.backend import Backend, digest
+from ml_platform.store.backend import Backend
 from ml_platform.store.filesystem import telling
 from ml_platform.store.local import local_stamp
 from ml_platform.store.manifest import ArtifactFile
@@ -44,7 +45,7 @@ class Copies:
             if not self._backend.stamps([path]):
                 raise damaged(file, self._backend.place(path), "is missing")
             self._backend.fetch(path, temporary)
-            if (got := digest(temporary)) != file.sha256:
+            if (got := sha256(temporary)) != file.sha256:
                 raise damaged(file, self._backend.place(path), f"hashes to {got}")
             with telling("The cache cannot be written.", self._folder):
                 os.replace(temporary, target)
@@ -95,7 +96,7 @@ class Copies:
             return False
         if self._verified.known({str(copy): stamp.text}).get(str(copy)) == file.sha256:
             return True
-        if digest(copy) != file.sha256:
+        if sha256(copy) != file.sha256:
             return False
         self._verified.remember([(str(copy), stamp.text, file.sha256)])
         return True

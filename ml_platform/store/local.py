@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from ml_platform.files import flush, sha256
 from ml_platform.store import layout
-from ml_platform.store.backend import Stamp, digest
+from ml_platform.store.backend import Stamp
 from ml_platform.store.filesystem import telling
 
 _A = TypeVar("_A")
@@ -74,7 +75,7 @@ class LocalBackend:
     def digests(self, paths: Sequence[str]) -> dict[str, str]:
         def read(path: str) -> str | None:
             try:
-                return digest(self.root / path)
+                return sha256(self.root / path)
             except FileNotFoundError:
                 return None
 
@@ -100,7 +101,7 @@ class LocalBackend:
         with telling("The store cannot be written.", self.root):
             self._folder(self.scratch_root, changed)
             _each(put, list(sources.items()))
-            _each(_sync, list(changed))
+            _each(flush, list(changed))
 
     def create(self, files: Mapping[str, bytes]) -> set[str]:
         changed: set[Path] = set()
@@ -125,7 +126,7 @@ class LocalBackend:
 
         with telling("The store cannot be written.", self.root):
             made = {path for path, new in zip(files, _each(create, list(files)), strict=True) if new}
-            _each(_sync, list(changed))
+            _each(flush, list(changed))
             return made
 
     def replace(self, path: str, data: bytes) -> None:
@@ -134,7 +135,7 @@ class LocalBackend:
             target = self.root / path
             self._folder(target.parent, changed)
             os.replace(temporary, target)
-            _each(_sync, list(changed))
+            _each(flush, list(changed))
 
     def scan(self, folder: str) -> dict[str, Stamp]:
         result: dict[str, Stamp] = {}
@@ -262,19 +263,10 @@ def _seal(path: Path) -> None:
     The clock behind modification times ticks in milliseconds. A later write would go unseen if it fell into the tick
     in which the file was made and verified; dated back, any write shows.
     """
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    flush(path)
     then = time.time_ns() - 2_000_000_000
     os.utime(path, ns=(then, then))
     path.chmod(0o444)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _each(work: Callable[[_A], _B], items: Sequence[_A]) -> list[_B]:

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ml_platform.errors import DamagedArtifactError, StoreError
+from ml_platform.files import sha256
 from ml_platform.store import layout
-from ml_platform.store.backend import Backend, Stamp, digest
+from ml_platform.store.backend import Backend, Stamp
 from ml_platform.store.claims import Claims
 from ml_platform.store.copies import Copies, damaged
 from ml_platform.store.filesystem import StorageOptions, local_folder, remove_folder, telling
@@ -400,7 +401,7 @@ def _files(files: Mapping[str, Path], described: Mapping[Path, tuple[str, int]])
 
 
 def _describe(path: Path) -> tuple[str, int]:
-    return digest(path), path.stat().st_size
+    return sha256(path), path.stat().st_size
 
 
 def _parallel(work: Callable[[_A], _B], items: Sequence[_A]) -> list[_B]:

@@ -22,6 +22,7 @@ from safetensors.torch import save_model
 from torch import nn
 
 from ml_platform.errors import TrainingError
+from ml_platform.files import sha256
 from ml_platform.training import model_folder
 from ml_platform.training.model_folder import LoadedModel
 from ml_platform.training.preprocessing import Preprocessing
@@ -115,7 +116,7 @@ def write(folders: Mapping[str, Path], output: Path) -> Path:
     average = Average([member.module for member in members.values()], str(record["task"]))
     save_model(average, str(output / "weights.safetensors"))
     model_folder.write_json(output / "history.json", {"schema": model_folder.SCHEMA_VERSION, **history_of(histories)})
-    files = {name: model_folder.sha256(output / name) for name in (*CONTENT, "history.json")}
+    files = {name: sha256(output / name) for name in (*CONTENT, "history.json")}
     model_folder.write_json(output / RESULT, {"schema": model_folder.SCHEMA_VERSION, "files": files})
     return output
 

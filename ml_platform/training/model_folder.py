@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -25,6 +24,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from ml_platform.errors import TrainingError
+from ml_platform.files import flush, sha256
 from ml_platform.naming import load_named
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.model_inputs import ModelInputs
@@ -106,10 +106,10 @@ def write(
     files = {path.name: sha256(path) for path in sorted(draft.iterdir())}
     write_json(draft / RESULT, {"schema": SCHEMA_VERSION, "files": files})
     for path in [*draft.iterdir(), draft]:
-        _flush(path)
+        flush(path)
     shutil.rmtree(output, ignore_errors=True)  # what an earlier, damaged attempt may have left
     draft.rename(output)
-    _flush(output.parent)
+    flush(output.parent)
     return output
 
 
@@ -165,17 +165,3 @@ def _read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write one of the folder's JSON files, always with the same bytes for the same record."""
     path.write_text(json.dumps(record, sort_keys=True, indent=1) + "\n")
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

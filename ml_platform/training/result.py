@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ml_platform.files import sha256
 
 CONTENT = ("model.json", "preprocessing.json", "weights.safetensors")
 """The files that the same job always writes with the same bytes."""
@@ -36,9 +37,8 @@ def read_result(folder: Path) -> FolderResult | None:
     try:
         files = json.loads((folder / RESULT).read_text())["files"]
         for name in FILES:
-            with (folder / name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != files[name]:
-                    return None
+            if sha256(folder / name) != files[name]:
+                return None
         return FolderResult(folder, files, json.loads((folder / "history.json").read_text()))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ml_platform.files import flush, sha256
+
 KEPT = 2
 """How many are kept: a damaged one gives way to the one before."""
 MANIFEST = "manifest.json"
@@ -47,7 +49,7 @@ def digests(draft: Path, files: list[str]) -> dict[str, str]:
     found = {}
     for name in files:
         if (draft / name).stat().st_size:
-            found[name] = _digest(draft / name)
+            found[name] = sha256(draft / name)
         else:
             (draft / name).unlink()
     return found
@@ -70,9 +72,9 @@ def commit(draft: Path, manifest: Mapping[str, Any], *, first: bool) -> None:
     elif not any(draft.iterdir()):
         draft.rmdir()  # the ranks here had nothing to write
         return
-    _flush(draft)
+    flush(draft)
     draft.rename(draft.with_name(f"{manifest['done']}-{hashlib.sha256(text).hexdigest()[:32]}"))
-    _flush(draft.parent)
+    flush(draft.parent)
 
 
 def read(place: Path, name: str) -> dict[str, Any] | None:
@@ -83,7 +85,7 @@ def read(place: Path, name: str) -> dict[str, Any] | None:
         if match is None or hashlib.sha256(text).hexdigest()[:32] != match[2]:
             return None
         found: dict[str, Any] = json.loads(text)
-        whole = all(_digest(place / name / file) == sha256 for file, sha256 in found["files"].items())
+        whole = all(sha256(place / name / file) == hashed for file, hashed in found["files"].items())
     except OSError:
         return None
     return found if whole else None
@@ -109,16 +111,3 @@ def tidy(place: Path) -> None:
     """Remove what an earlier attempt was writing or removing when it was killed."""
     for path in place.glob(".*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
