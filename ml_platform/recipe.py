@@ -65,12 +65,13 @@ class Recipe:
             loss, lest small gradients vanish.
         compile: let torch.compile make one program of the module. It needs a C++ compiler, and on a GPU Triton; the
             first steps take seconds to minutes longer.
-        restarts: how often a job that was ended from outside (preempted, killed for memory) is started again. It
-            cannot change the bytes, so it is not part of the fingerprint.
+        restarts: how often a run of the stage starts a job again that was ended from outside (preempted, killed for
+            memory). It cannot change the bytes, so it is not part of the fingerprint.
         checkpoint_seconds: how many seconds of training such a job may lose. Checkpoints are taken more often where
             that pays (`training.checkpoint.interval`). No part of the fingerprint either.
-        timeout_seconds: how long the job may run, all its restarts together; the wait for machines or quota is not
-            counted. One that is not done then is ended with an error; None lets it run. No part of the fingerprint.
+        timeout_seconds: how long the job may run, over all its restarts and all runs of the stage until its model is
+            there; the wait for machines or quota is not counted. One that is not done then is ended with an error, and
+            no run starts it again; None lets it run. No part of the fingerprint.
         gpu_hours: how much the job may cost: GPUs times hours, counted as for `timeout_seconds`; the tighter of the two
             ends it. A job on CPUs takes no GPU, and this does not hold it up. No part of the fingerprint.
         shard: divide weights, gradients and the optimizer's state among the processes, for a model that does not fit

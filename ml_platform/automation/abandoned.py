@@ -55,17 +55,18 @@ def sweep(settings: Settings, instance: dg.DagsterInstance, *, dry_run: bool = F
 
     mark_dead(instance)
     live = {name for name, _ in running(instance)}
-    cluster = Cluster(settings.kubernetes)
+    cluster, store = Cluster(settings.kubernetes), store_of(settings)
     wanted = functools.cache(functools.partial(_wanted, settings))
     found = sweeping.sweep_jobs(
         cluster,
         settings.kubernetes,
+        store,
         running=lambda pipeline: pipeline in live or "" in live,
         wanted=wanted,
         dry_run=dry_run,
     )
     trains = functools.cache(functools.partial(_trains, settings))
-    return [*found, *sweeping.sweep_store(cluster, store_of(settings), trains=trains, dry_run=dry_run)]
+    return [*found, *sweeping.sweep_store(cluster, store, trains=trains, dry_run=dry_run)]
 
 
 def _wanted(settings: Settings, name: str) -> set[str] | None:

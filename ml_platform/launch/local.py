@@ -6,7 +6,8 @@ are gone. Under the work folder:
 
     .locks/NAME      the lock; never removed
     .locks/NAME.use  held, shared, by everyone who still needs the result
-    NAME/            spec.json, status.json, log.txt, failures.json, ranks/, model/, and while it trains its checkpoints
+    NAME/            spec.json, status.json, log.txt, failures.json, ranks/, model/; while it trains its checkpoints;
+                     used.json, which counts on from one attempt and launch to the next
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ml_platform.errors import PlatformError, TrainingError
 from ml_platform.launch import failure
 from ml_platform.launch.protocol import State, Status, differences
+from ml_platform.launch.used import Meter, Used
 from ml_platform.settings import child_environment
 from ml_platform.training import watchdog
 from ml_platform.training.config import TrainingJob
@@ -88,7 +90,7 @@ class LocalLauncher:
         return True
 
     def _taken(self, job: TrainingJob) -> int:
-        """How many GPUs a job takes here: one a rank, shared where there are fewer."""
+        """How many GPUs a job takes here: one a rank, shared where there are fewer. Counted only for a ceiling."""
         if job.device == "cpu" or job.recipe.gpu_hours is None:
             return 0
         if self._gpus is None:
@@ -122,6 +124,7 @@ class LocalRun:
         self._use: int | None = _share(_use(lock))
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._meter = Meter(Used(), self._keep)
         self._log_place = 0
         self._error: TrainingError | None = None
         self._state = State.WAITING
@@ -147,13 +150,14 @@ class LocalRun:
         """See `Run.status`."""
         if self._process is not None:
             code = self._process.poll()
+            self._count()
             if code is not None:
                 self._ended(code)
         elif not self._state.final:
             self._take()
         if self._state is State.WAITING:
             return Status(State.WAITING, "another launch of the same job runs; its result will be taken")
-        return Status(self._state, str(self._error or ""), gpus=self._gpus)
+        return Status(self._state, str(self._error or ""), gpus=self._gpus, used=self._meter.used)
 
     def logs(self) -> Iterator[str]:
         """See `Run.logs`."""
@@ -189,6 +193,7 @@ class LocalRun:
             finally:
                 _signal_group(process, signal.SIGKILL)
                 process.wait()
+                self._count()
                 time.sleep(2 * watchdog.INTERVAL)  # for ranks that torchrun had no time to end
                 self._error = TrainingError("The training job was cancelled.", where=self._job.pipeline, passing=True)
                 self._finish(State.CANCELLED)
@@ -250,6 +255,9 @@ class LocalRun:
     def _start(self) -> None:
         assert self._lock is not None
         self.joined = False
+        self._meter = Meter(Used.from_record(_read(self._folder / "used.json")), self._keep)
+        if (too_much := self._meter.used.beyond(self._job)) is not None:
+            raise too_much
         for name in ("failures.json", "status.json"):
             (self._folder / name).unlink(missing_ok=True)
         for name in ("model", "ranks"):
@@ -275,8 +283,16 @@ class LocalRun:
                 start_new_session=True,
                 pass_fds=(self._lock,),
             )
-        self._state = State.RUNNING
+        self._state, self._counted = State.RUNNING, time.monotonic()
         self._say(State.RUNNING)
+
+    def _count(self) -> None:
+        """Count what the job has taken since the last look."""
+        seconds, self._counted = time.monotonic() - self._counted, time.monotonic()
+        self._meter.count(self._meter.used.plus(seconds, self._gpus))
+
+    def _keep(self, used: Used) -> None:
+        _write(self._folder / "used.json", json.dumps(asdict(used)))
 
     def _environment(self) -> dict[str, str]:
         """The environment of this process, handed on, and what the job needs on top."""
@@ -303,6 +319,7 @@ class LocalRun:
     def _finish(self, state: State) -> None:
         self._state, self._process = state, None
         if not self.joined:
+            self._meter.keep()
             self._say(state)
         if state is not State.SUCCEEDED:
             self.let_go()

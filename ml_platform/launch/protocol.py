@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from ml_platform.errors import TrainingError
+from ml_platform.launch.used import Used
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.result import FolderResult
 
@@ -45,6 +46,8 @@ class Status:
     """How often the backend has started it again by itself."""
     gpus: int = 0
     """How many GPUs it takes while it runs."""
+    used: Used = field(default=Used(), compare=False)
+    """What jobs of its name have taken, this one and all that were launched before it."""
 
 
 class Run(Protocol):
@@ -82,49 +85,12 @@ class Launcher(Protocol):
 
         Raises:
             TrainingError: a job of that name runs with another specification; the message says what differs. One that
-                has finished is replaced, with a warning.
+                has finished is replaced, with a warning. Or jobs of that name have taken all that the recipe lets
+                them: then none is started.
         """
 
     def remove(self, name: str) -> bool:
         """Forget a job whose result was taken. False where it runs."""
-
-
-@dataclass
-class Used:
-    """What a job has taken so far, all its restarts together.
-
-    Args:
-        seconds: for which it ran.
-        gpu_seconds: GPUs times seconds, each for as long as it was taken.
-    """
-
-    seconds: float = 0.0
-    gpu_seconds: float = 0.0
-
-    def add(self, seconds: float, gpus: int) -> None:
-        """Count a while for which it ran."""
-        self.seconds += seconds
-        self.gpu_seconds += seconds * gpus
-
-    def beyond(self, job: TrainingJob) -> TrainingError | None:
-        """The error of a job that has taken more than its recipe lets it; None where it has not."""
-        limit, ceiling = job.recipe.timeout_seconds, job.recipe.gpu_hours
-        if limit is not None and self.seconds > limit:
-            return TrainingError(
-                "The training job has run for longer than it may, and was ended.",
-                where=job.pipeline,
-                got=f"{self.seconds:.0f} s; Recipe.timeout_seconds is {limit:g}",
-                fix="raise Recipe.timeout_seconds: it goes on from its last checkpoint; or let the recipe do less",
-            )
-        hours = self.gpu_seconds / 3600
-        if ceiling is not None and hours > ceiling:
-            return TrainingError(
-                "The training job has taken more GPU-hours than it may, and was ended.",
-                where=job.pipeline,
-                got=f"{hours:.3g} GPU-hours in {self.seconds:.0f} s; Recipe.gpu_hours is {ceiling:g}",
-                fix="raise Recipe.gpu_hours: it goes on from its last checkpoint; or let the recipe do less",
-            )
-        return None
 
 
 def run(
@@ -142,6 +108,8 @@ def run(
     """Launch or join a job, and wait for its result. Whatever interrupts the wait ends the job, and waits for its end.
 
     A job that is lost is launched again, up to `Recipe.restarts` times; each time `on_status` is told that it was lost.
+    That budget is this call's: another call is another's decision to try again. What may be taken in all
+    (`Recipe.timeout_seconds`, `Recipe.gpu_hours`) is the job's, whoever launches it and how often.
 
     Args:
         launcher: where it runs.
@@ -160,16 +128,11 @@ def run(
     handle = launcher.launch(name, job, env=env)
     last: Status | None = None
     restarts = 0
-    used, looked = Used(), time.monotonic()
     try:
         while True:
             if stopped():
                 raise KeyboardInterrupt
             status = handle.status()
-            now = time.monotonic()
-            if status.state is State.RUNNING:
-                used.add(now - looked, status.gpus)
-            looked = now
             if on_status is not None and status != last:
                 on_status(status)
             last = status
@@ -187,7 +150,7 @@ def run(
                 raise _lost_too_often(job, restarts, status.detail)
             elif status.state.final:
                 return handle.result()
-            elif (too_much := used.beyond(job)) is not None:
+            elif (too_much := status.used.beyond(job)) is not None:
                 raise too_much
             else:
                 time.sleep(poll_seconds)

@@ -4,6 +4,7 @@
         spec.json         the job, its files by hash: written once, before anything runs
         checkpoints/      what a process that is started again goes on from
         model/            the result; `result.json` is written last, so a model is there whole or not at all
+        used.json         what it has taken so far, in all its attempts
 
 The files to learn from are artifacts and so in the store already: they go by hash, and a hash is checked wherever it is
 read. A file that is not in the store is put there, as bytes without a manifest: garbage a day later. The launcher has
@@ -19,13 +20,14 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ml_platform.errors import TrainingError
 from ml_platform.files import sha256
 from ml_platform.launch import training_files
+from ml_platform.launch.used import Used
 from ml_platform.store import Store, layout
 from ml_platform.store.manifest import ArtifactFile
 from ml_platform.training.checkpoint import folder
@@ -34,7 +36,7 @@ from ml_platform.training.result import FILES, RESULT, FolderResult, read_result
 from ml_platform.versions.code import CodeVersion, code_version
 from ml_platform.versions.fingerprint import short_hash
 
-SPEC = "spec.json"
+SPEC, USED = "spec.json", "used.json"
 _SCHEMA = 2
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -181,6 +183,15 @@ class Staging:
         self.store.backend.put_many(files)
         self.store.backend.put_many({self._at("model", RESULT): folder / RESULT})
         self.store.backend.remove_many(list(self.store.backend.scan(self._at("checkpoints"))))
+
+    def used(self) -> Used:
+        """What the job has taken, as far as that was kept."""
+        text = self.store.backend.read_many([self._at(USED)]).get(self._at(USED))
+        return Used.from_record(json.loads(text) if text else {})
+
+    def keep_used(self, used: Used) -> None:
+        """Keep what the job has taken, in place of what was kept."""
+        self.store.backend.replace(self._at(USED), json.dumps(asdict(used)).encode())
 
     def has_result(self) -> bool:
         """Whether a model is there."""

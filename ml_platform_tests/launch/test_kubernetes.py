@@ -19,9 +19,12 @@ from ml_platform.launch import State
 from ml_platform.launch.kubernetes import codes, followers
 from ml_platform.launch.kubernetes.launcher import KubernetesLauncher
 from ml_platform.launch.kubernetes.manifests import object_name
+from ml_platform.launch.kubernetes.sweep import sweep_jobs
+from ml_platform.settings import KubernetesSettings
 from ml_platform_tests.launch.api_server import ApiServer
 from ml_platform_tests.launch.backends import Kubernetes, launcher_on, played
 from ml_platform_tests.launch.conftest import wait_until
+from ml_platform_tests.launch.test_kubernetes_sweep import age
 from ml_platform_tests.training import made
 
 SLEEPING = "trap 'exit 75' TERM; echo training; while true; do sleep 0.05; done"
@@ -230,6 +233,36 @@ def test_a_job_that_takes_more_gpu_hours_than_it_may_is_ended(
     assert "Recipe.gpu_hours is 0.0001" in str(caught.value)
     assert not caught.value.passing
     assert not server.objects.all("jobs"), "nothing is paid for any more"
+
+
+@pytest.mark.parametrize("end", ["goes on", "is swept away", "fails"])
+def test_what_a_job_takes_while_nobody_follows_it_counts_too(
+    server: ApiServer, paths: list[str], tmp_path: Path, end: str
+) -> None:
+    """Two pods of four GPUs, for an hour, after their launcher's death; none is started for what is spent already."""
+    gpus = {"resources": {"limits": {"nvidia.com/gpu": "4"}}}
+    script = f"while [ ! -e {tmp_path}/fail ]; do sleep 0.05; done; exit 1" if end == "fails" else SLEEPING
+    dead = launcher(tmp_path, script, container=gpus).launch("left", made.job(paths))
+    wait_until(lambda: dead.status().state is State.RUNNING, what="its pods to run")
+    (job,) = server.objects.all("jobs")
+    age(job, 3600)
+    for pod in server.pods():
+        pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = job["metadata"]["creationTimestamp"]
+    if end == "is swept away":
+        store = launcher(tmp_path).staging("left", made.job(paths)).store
+        cluster, settings = launcher(tmp_path).cluster, KubernetesSettings(abandoned_seconds=60)
+        assert list(sweep_jobs(cluster, settings, store, running=lambda pipeline: False, wanted=lambda pipeline: None))
+        wait_until(lambda: not server.objects.all("jobs"), what="it to go")
+    elif end == "fails":
+        (tmp_path / "fail").touch()
+        wait_until(lambda: job["status"].get("conditions"), what="it to fail")
+    with pytest.raises(TrainingError, match="more GPU-hours than it may") as caught:
+        launch.run(launcher(tmp_path, container=gpus), name="left", job=made.job(paths, gpu_hours=7.5))
+    assert "8.1" in str(caught.value), "an hour and a minute"
+    assert server.requests.count(("POST", "/apis/batch/v1/namespaces/default/jobs")) == 1
+    again = launcher(tmp_path, container=gpus).launch("left", made.job(paths, gpu_hours=9))
+    assert again.status().used.gpu_seconds > 8 * 3600
+    again.cancel()
 
 
 def test_a_failure_of_its_own_fails_the_job_at_once(server: ApiServer, paths: list[str], tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def age(job: dict[str, Any], seconds: float) -> None:
 def swept(launcher: KubernetesLauncher, **changes: Any) -> list[str]:
     """Why Jobs went."""
     options: dict[str, Any] = {"running": lambda pipeline: False, "wanted": lambda pipeline: {"f" * 32}, **changes}
-    return [each.why for each in sweep_jobs(launcher.cluster, launcher.settings, **options)]
+    store = launcher.staging("f" * 32, made.job(["a"])).store
+    return [each.why for each in sweep_jobs(launcher.cluster, launcher.settings, store, **options)]
 
 
 def test_a_job_that_is_followed_stays_whatever_the_pipeline_would_train(

@@ -189,6 +189,26 @@ def test_a_job_that_runs_for_longer_than_it_may_is_ended(backend: Backend, paths
     assert backend.launcher.remove(name), "nothing runs any more"
 
 
+def test_what_a_job_has_taken_counts_when_it_is_launched_again(backend: Backend, paths: list[str]) -> None:
+    """Whoever launches it: what it may take is no part of what it is."""
+    name = f"again-{MARK}"
+    first = backend.launcher.launch(name, trouble(paths, "wait"))
+    wait_until(lambda: first.status().used.seconds > 1, what="the job to run for a while")
+    first.cancel()
+    taken = first.status().used.seconds
+    with pytest.raises(TrainingError, match="run for longer than it may") as raised:
+        backend.launcher.launch(name, trouble(paths, "wait", timeout_seconds=taken / 2))
+    assert not raised.value.passing
+    assert not backend.is_alive(name)
+    second = backend.launcher.launch(name, trouble(paths, "wait", timeout_seconds=taken + 1))
+    wait_until(lambda: second.status().used.seconds > taken, what="it to count on")
+    second.cancel()
+    assert backend.launcher.remove(name), "forgotten with the job"
+    anew = backend.launcher.launch(name, trouble(paths, "wait", timeout_seconds=taken / 2))
+    anew.cancel()
+    assert backend.launcher.remove(name)
+
+
 def test_two_launches_at_once_train_once(backend: Backend, paths: list[str]) -> None:
     results: list[FolderResult] = []
     name = f"both-{MARK}"

@@ -10,9 +10,13 @@ import pytest
 from ml_platform import launch
 from ml_platform.errors import TrainingError
 from ml_platform.launch import State, Status
+from ml_platform.launch.used import Used
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.result import FolderResult
 from ml_platform_tests.training import made
+
+SECONDS = 0.01
+"""That a job runs for between two looks."""
 
 
 class Flighty:
@@ -25,7 +29,7 @@ class Flighty:
     messages = "log"
 
     def __init__(self, *gpus: int) -> None:
-        self.gpus, self.launched, self.cancelled = gpus, 0, 0
+        self.gpus, self.launched, self.cancelled, self.used = gpus, 0, 0, Used()
 
     def launch(self, name: str, job: TrainingJob, *, env: Mapping[str, str] | None = None) -> Attempt:
         self.launched += 1
@@ -45,7 +49,9 @@ class Attempt:
 
     def status(self) -> Status:
         self._looks += 1
-        return Status(State.RUNNING if self._looks <= 3 else State.LOST, gpus=self._gpus)
+        self._launcher.used = self._launcher.used.plus(SECONDS, self._gpus)
+        state = State.RUNNING if self._looks <= 3 else State.LOST
+        return Status(state, gpus=self._gpus, used=self._launcher.used)
 
     def logs(self) -> Iterator[str]:
         return iter(())
@@ -60,13 +66,13 @@ class Attempt:
 def end(launcher: Flighty, **limits: float) -> TrainingError:
     job = made.job(["a.parquet"], restarts=50, **limits)
     with pytest.raises(TrainingError) as caught:
-        launch.run(launcher, name="flighty", job=job, poll_seconds=0.01, pause_seconds=0.0)
+        launch.run(launcher, name="flighty", job=job, poll_seconds=0.0, pause_seconds=0.0)
     assert launcher.cancelled == 1
     return caught.value
 
 
 def test_restarts_count_together_towards_the_ceiling() -> None:
-    """An attempt takes some 30 ms, on one GPU or on three; in all they may take a GPU-second."""
+    """An attempt takes 40 ms, on one GPU or on three; in all they may take a GPU-second."""
     launcher = Flighty(1, 3)
     error = end(launcher, gpu_hours=1.0 / 3600)
     assert "taken more GPU-hours" in str(error)

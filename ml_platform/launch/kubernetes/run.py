@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_platform.errors import TrainingError
-from ml_platform.launch.kubernetes import explain, manifests
+from ml_platform.launch.kubernetes import explain, manifests, usage
 from ml_platform.launch.kubernetes.cluster import AwayError, Cluster, owner_of
 from ml_platform.launch.kubernetes.followers import Follower
 from ml_platform.launch.kubernetes.logs import Logs
@@ -55,6 +55,7 @@ class KubernetesRun:
         self._job, self._object, self._manifest = job, manifests.object_name(name), manifest
         self._follower = Follower(self._cluster, self._object)
         self._logs = Logs(self._cluster)
+        self._meter = usage.meter(staging)
         self._result: FolderResult | None = None
         self._error: TrainingError | None = None
         self._status = Status(State.WAITING)
@@ -71,7 +72,7 @@ class KubernetesRun:
             self._start()
         elif there is not None:
             self._uid = there.metadata.uid
-            self._logs.follow(self._pods())
+            self._logs.follow(self._pods(there))
             self._logs.finish(_LOG_SECONDS)
 
     def let_go(self) -> None:
@@ -111,6 +112,7 @@ class KubernetesRun:
             self.let_go()
             return
         self.in_use = False
+        self._meter.keep()
         if self._away:  # nobody asked for its end
             _log.warning("Job %s goes on without being followed; the next run joins it.", self._object)
             self._logs.finish(0)
@@ -123,6 +125,7 @@ class KubernetesRun:
 
     def _start(self) -> None:
         """Make the Job, or join the one that somebody makes at the same time."""
+        self._refuse_more()
         manifest = self._manifest()
         manifest.metadata.annotations |= self._follower.mark()
         self._staging.write(self._job)
@@ -165,6 +168,10 @@ class KubernetesRun:
         if differing := differences(json.loads(theirs), self._job.identity()):
             how = "".join(f"\n    {key}: {text}" for key, text in differing.items())
             _log.warning("Job %s is a finished job of another specification: training anew.%s", self._object, how)
+        else:
+            self._count(there, self._pods(there))  # it may have run on while nobody followed it
+            self._meter.keep()
+            self._refuse_more()  # and leave it for whoever asks what it did
         self._cluster.delete(self._object, there.metadata.uid)
         self._cluster.wait_until_gone(self._object, there.metadata.uid, self._settings.poll_seconds)
 
@@ -177,8 +184,16 @@ class KubernetesRun:
             self._status = Status(State.SUCCEEDED)
         return self._result is not None
 
-    def _pods(self) -> list[Any]:
-        return [pod for pod in self._cluster.pods(self._object) if owner_of(pod) == self._uid]
+    def _pods(self, job: Any) -> list[Any]:
+        return [pod for pod in self._cluster.pods(self._object) if owner_of(pod) == job.metadata.uid]
+
+    def _refuse_more(self) -> None:
+        """Refuse to start what has taken all that it may."""
+        if (too_much := self._meter.used.beyond(self._job)) is not None:
+            raise too_much
+
+    def _count(self, job: Any, pods: list[Any]) -> None:
+        self._meter.count(usage.counted(self._meter.used, job, pods))
 
     def _look(self) -> None:
         job = self._cluster.job(self._object)
@@ -188,8 +203,9 @@ class KubernetesRun:
         if job is None or job.metadata.uid != self._uid:
             self._gone()
             return
-        pods = self._pods()
+        pods = self._pods(job)
         self._logs.follow(pods)
+        self._count(job, pods)
         if explain.condition(job, "Complete"):
             self._logs.finish(_LOG_SECONDS)
             if self._take_result():
@@ -209,7 +225,7 @@ class KubernetesRun:
             if waits and (waits != explain.NO_PODS or not self._waited):  # at its deadline a Job loses its pods first
                 self._waited = waits
             state = State.WAITING if waits else State.RUNNING
-            self._status = Status(state, waits, restarts, manifests.gpus_of(job))
+            self._status = Status(state, waits, restarts, manifests.gpus_of(job), self._meter.used)
 
     def _gone(self) -> None:
         """The Job is not there any more: its time to live is over, or somebody has deleted it."""
@@ -222,9 +238,10 @@ class KubernetesRun:
 
     def _end(self, state: State, error: TrainingError | None = None) -> None:
         self._error = error
-        self._status = Status(state, str(error or ""), self._status.restarts)
+        self._status = Status(state, str(error or ""), self._status.restarts, used=self._meter.used)
         self._logs.finish(0)
         if state is not State.SUCCEEDED:
+            self._meter.keep()
             self.let_go()
 
 

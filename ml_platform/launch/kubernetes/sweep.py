@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ml_platform.launch.kubernetes import explain, followers, manifests
-from ml_platform.launch.kubernetes.cluster import Cluster
-from ml_platform.launch.staging import SPEC, remove
+from ml_platform.launch.kubernetes import explain, followers, manifests, usage
+from ml_platform.launch.kubernetes.cluster import Cluster, owner_of
+from ml_platform.launch.staging import SPEC, Staging, remove
 from ml_platform.settings import KubernetesSettings
 from ml_platform.store import Store, layout
 
@@ -37,16 +37,18 @@ class Swept:
 def sweep_jobs(
     cluster: Cluster,
     settings: KubernetesSettings,
+    store: Store,
     *,
     running: Callable[[str], bool],
     wanted: Callable[[str], Collection[str] | None],
     dry_run: bool = False,
 ) -> Iterator[Swept]:
-    """Remove running Jobs that nobody wants. Does not wait for their end.
+    """Remove running Jobs that nobody wants; what they have taken is kept. Does not wait for their end.
 
     Args:
         cluster: where they are.
         settings: how long one is left alone.
+        store: where their files are.
         running: whether a Dagster run of that pipeline goes on.
         wanted: the names of the jobs that the pipeline would train now; None where that is not known.
         dry_run: only say.
@@ -67,6 +69,10 @@ def sweep_jobs(
         else:
             continue
         if not dry_run:
+            meter = usage.meter(Staging(store, layout.job(name, annotations[manifests.SPEC_HASH])))
+            pods = [pod for pod in cluster.pods(job.metadata.name) if owner_of(pod) == job.metadata.uid]
+            meter.count(usage.counted(meter.used, job, pods))
+            meter.keep()
             cluster.delete(job.metadata.name, job.metadata.uid)
         yield Swept(what=f"Job {job.metadata.name}", pipeline=pipeline, why=why)
 

@@ -170,7 +170,9 @@ class Kubelet:
             said = "\n".join(line.partition(" ")[2] for line in lines)[-2048:]
         reason = "OOMKilled" if process.out_of_memory else "Completed" if code == 0 else "Error"
         pod["status"]["phase"] = "Succeeded" if code == 0 else "Failed"
-        ended = {"exitCode": code, "reason": reason, "message": said or None, "finishedAt": now()}
+        began = pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
+        times = {"startedAt": began, "finishedAt": now()}
+        ended = {"exitCode": code, "reason": reason, "message": said or None, **times}
         self._say(pod, {"terminated": ended})
 
     def _say(self, pod: Object, state: Object) -> None:
