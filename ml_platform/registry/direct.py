@@ -13,14 +13,16 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ml_platform.errors import RegistryError
+from ml_platform.registry.connection import SQLITE, Connection
 
 TIMEOUT = 5.0
 """Seconds for an answer."""
+T = TypeVar("T")
 LIVE = "coalesce(v.current_stage, '') <> 'Deleted_Internal'"
 """Of a row `v` of model_versions, that it counts: a deleted version keeps its row, in a stage of its own."""
 
@@ -29,10 +31,27 @@ class ForTheClientError(Exception):
     """The server wants credentials or a certificate that MLflow's client knows how to find."""
 
 
-def is_plain_server(tracking_uri: str) -> bool:
-    """Whether it is a server that is asked without credentials of its own."""
+def ask(
+    tracking_uri: str, *, database: Callable[[Path], T], server: Callable[[str], T], client: Callable[[Connection], T]
+) -> T:
+    """Ask an MLflow in the way that it takes.
+
+    Args:
+        tracking_uri: as `Connection` takes it.
+        database: asks a SQLite file (`query`).
+        server: asks a server at its URL (`get`); all of it, before it returns.
+        client: asks through MLflow's client: any other MLflow, and a server that wants what only the client finds.
+
+    Raises:
+        RegistryError: it cannot be asked.
+    """
+    if tracking_uri.startswith(SQLITE):
+        return database(Path(tracking_uri.removeprefix(SQLITE)))
     parts = urllib.parse.urlsplit(tracking_uri)
-    return parts.scheme in ("http", "https") and parts.username is None
+    if parts.scheme in ("http", "https") and parts.username is None:
+        with contextlib.suppress(ForTheClientError):
+            return server(tracking_uri)
+    return client(Connection(tracking_uri, patience=TIMEOUT))
 
 
 def query(path: Path, statement: str, values: Sequence[str]) -> list[Any]:

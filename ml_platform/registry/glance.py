@@ -4,15 +4,15 @@ can be (`direct.py`).
 
 from __future__ import annotations
 
-import contextlib
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ml_platform.registry.connection import SQLITE, Connection
-from ml_platform.registry.direct import LIVE, TIMEOUT, ForTheClientError, get, is_plain_server, query, tags_of
+from ml_platform.registry import models
+from ml_platform.registry.connection import Connection
+from ml_platform.registry.direct import LIVE, ask, get, query, tags_of
 from ml_platform.registry.models import (
     CHAMPION,
     COMPLETE_TAG,
@@ -56,17 +56,20 @@ class Champion:
 
 def champion(tracking_uri: str, name: str, alias: str = CHAMPION) -> Champion | None:
     """The champion of a registered model, or what another alias names; None where there is none. See `stands`."""
-    if tracking_uri.startswith(SQLITE):
-        rows = query(Path(tracking_uri.removeprefix(SQLITE)), _CHAMPION, (name, alias))
-        return _champion(str(rows[0][0]), {key: value for _, key, value in rows}) if rows else None
-    if is_plain_server(tracking_uri):
-        with contextlib.suppress(ForTheClientError):
-            found = get(tracking_uri, "registered-models/alias", name=name, alias=alias)
-            return _champion(found["model_version"]["version"], tags_of(found["model_version"])) if found else None
-    from ml_platform.registry.models import champion as by_client
 
-    standing = by_client(Connection(tracking_uri, patience=TIMEOUT), name, alias)
-    return _champion(standing.version, standing.tags) if standing else None
+    def in_database(path: Path) -> Champion | None:
+        rows = query(path, _CHAMPION, (name, alias))
+        return _champion(str(rows[0][0]), {key: value for _, key, value in rows}) if rows else None
+
+    def on_server(uri: str) -> Champion | None:
+        found = get(uri, "registered-models/alias", name=name, alias=alias)
+        return _champion(found["model_version"]["version"], tags_of(found["model_version"])) if found else None
+
+    def by_client(connection: Connection) -> Champion | None:
+        standing = models.champion(connection, name, alias)
+        return _champion(standing.version, standing.tags) if standing else None
+
+    return ask(tracking_uri, database=in_database, server=on_server, client=by_client)
 
 
 def _champion(version: str, tags: Mapping[str, str]) -> Champion:
@@ -85,17 +88,21 @@ def model_tag(tracking_uri: str, name: str, key: str) -> str:
     Raises:
         RegistryError: the registry cannot be asked.
     """
-    if tracking_uri.startswith(SQLITE):
-        rows = query(Path(tracking_uri.removeprefix(SQLITE)), _MODEL_TAG, (name, key))
+
+    def in_database(path: Path) -> str:
+        rows = query(path, _MODEL_TAG, (name, key))
         return str(rows[0][0]) if rows else ""
-    if is_plain_server(tracking_uri):
-        with contextlib.suppress(ForTheClientError):
-            found = get(tracking_uri, "registered-models/get", name=name)
-            return tags_of(found["registered_model"]).get(key, "") if found else ""
-    connection = Connection(tracking_uri, patience=TIMEOUT)
-    search = connection.client.search_registered_models
-    models = connection.call("look up the model", search, f"name = '{name}'")
-    return str(models[0].tags.get(key, "")) if models else ""
+
+    def on_server(uri: str) -> str:
+        found = get(uri, "registered-models/get", name=name)
+        return tags_of(found["registered_model"]).get(key, "") if found else ""
+
+    def by_client(connection: Connection) -> str:
+        search = connection.client.search_registered_models
+        found = connection.call("look up the model", search, f"name = '{name}'")
+        return str(found[0].tags.get(key, "")) if found else ""
+
+    return ask(tracking_uri, database=in_database, server=on_server, client=by_client)
 
 
 def stands(tracking_uri: str, name: str, data_version: str) -> bool:
@@ -112,17 +119,20 @@ def stands(tracking_uri: str, name: str, data_version: str) -> bool:
     Raises:
         RegistryError: the registry cannot be asked: a server that is away for 5 s, a file that is no database.
     """
-    if tracking_uri.startswith(SQLITE):
-        return _in_database(Path(tracking_uri.removeprefix(SQLITE)), name, data_version)
-    if is_plain_server(tracking_uri):
-        with contextlib.suppress(ForTheClientError):
-            return _on_server(tracking_uri, name, data_version)
-    return _by_client(tracking_uri, name, data_version)
 
+    def in_database(path: Path) -> bool:
+        version = (name, DATA_VERSION_TAG, data_version, COMPLETE_TAG, DAMAGED_TAG)
+        return any(_has_files(location) for (location,) in query(path, _SOUND_VERSION, version))
 
-def _in_database(path: Path, name: str, data_version: str) -> bool:
-    version = (name, DATA_VERSION_TAG, data_version, COMPLETE_TAG, DAMAGED_TAG)
-    return any(_has_files(location) for (location,) in query(path, _SOUND_VERSION, version))
+    def on_server(uri: str) -> bool:
+        found = get(uri, "model-versions/search", filter=with_data(name, data_version), max_results="100")
+        return any(_sound(tags_of(version)) for version in (found or {}).get("model_versions", ()))
+
+    def by_client(connection: Connection) -> bool:
+        search, wanted = connection.client.search_model_versions, with_data(name, data_version)
+        return any(_sound(found.tags) for found in connection.call("search versions", search, wanted, max_results=100))
+
+    return ask(tracking_uri, database=in_database, server=on_server, client=by_client)
 
 
 def _has_files(location: str | None) -> bool:
@@ -131,20 +141,6 @@ def _has_files(location: str | None) -> bool:
     if parts.scheme not in ("", "file") or not parts.path:
         return True
     return Path(urllib.request.url2pathname(parts.path), "MLmodel").is_file()
-
-
-def _on_server(uri: str, name: str, data_version: str) -> bool:
-    found = get(uri, "model-versions/search", filter=with_data(name, data_version), max_results="100")
-    return any(_sound(tags_of(version)) for version in (found or {}).get("model_versions", ()))
-
-
-def _by_client(uri: str, name: str, data_version: str) -> bool:
-    connection = Connection(uri, patience=TIMEOUT)
-    client = connection.client
-    found = connection.call(
-        "search versions", client.search_model_versions, with_data(name, data_version), max_results=100
-    )
-    return any(_sound(version.tags) for version in found)
 
 
 def _sound(tags: dict[str, str]) -> bool:

@@ -7,13 +7,12 @@ unique, so of two processes that make it at once one is first, and the other tak
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_platform.errors import RegistryError
-from ml_platform.registry.connection import SQLITE, Connection
-from ml_platform.registry.direct import TIMEOUT, ForTheClientError, get, is_plain_server, query, tags_of
+from ml_platform.registry.connection import Connection
+from ml_platform.registry.direct import ask, get, query, tags_of
 from ml_platform.versions.fingerprint import short_hash
 
 if TYPE_CHECKING:
@@ -75,13 +74,16 @@ def ensured(connection: Connection, wanted: Callable[[], str]) -> str:
 
 
 def _found(tracking_uri: str) -> str:
-    if tracking_uri.startswith(SQLITE):
-        rows = query(Path(tracking_uri.removeprefix(SQLITE)), _IDENTITY, (EXPERIMENT, TAG))
+    def in_database(path: Path) -> str:
+        rows = query(path, _IDENTITY, (EXPERIMENT, TAG))
         return str(rows[0][0]) if rows else ""
-    if is_plain_server(tracking_uri):
-        with contextlib.suppress(ForTheClientError):
-            answer = get(tracking_uri, "experiments/get-by-name", experiment_name=EXPERIMENT)
-            return tags_of(answer["experiment"]).get(TAG, "") if answer else ""
-    connection = Connection(tracking_uri, patience=TIMEOUT)
-    found = connection.call("find out which registry this is", connection.client.get_experiment_by_name, EXPERIMENT)
-    return str(found.tags.get(TAG, "")) if found else ""
+
+    def on_server(uri: str) -> str:
+        answer = get(uri, "experiments/get-by-name", experiment_name=EXPERIMENT)
+        return tags_of(answer["experiment"]).get(TAG, "") if answer else ""
+
+    def by_client(connection: Connection) -> str:
+        found = connection.call("find out which registry this is", connection.client.get_experiment_by_name, EXPERIMENT)
+        return str(found.tags.get(TAG, "")) if found else ""
+
+    return ask(tracking_uri, database=in_database, server=on_server, client=by_client)

@@ -5,14 +5,13 @@ Without MLflow's client where that can be (`direct.py`).
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ml_platform.registry.connection import SQLITE, Connection
-from ml_platform.registry.direct import LIVE, TIMEOUT, ForTheClientError, get, is_plain_server, query, tags_of
+from ml_platform.registry.connection import Connection
+from ml_platform.registry.direct import LIVE, ask, get, query, tags_of
 
 _PAGE = 1000
 _VERSIONS = f"""select v.name, v.version, t.key, t.value from model_versions v
@@ -42,22 +41,7 @@ def inventory(tracking_uri: str) -> Inventory:
     Raises:
         RegistryError: the registry cannot be asked.
     """
-    if tracking_uri.startswith(SQLITE):
-        return _in_database(Path(tracking_uri.removeprefix(SQLITE)))
-    if is_plain_server(tracking_uri):
-        with contextlib.suppress(ForTheClientError):
-            models = _pages(tracking_uri, "registered-models/search", "registered_models")
-            versions = _pages(tracking_uri, "model-versions/search", "model_versions")
-            return Inventory(
-                frozenset(model["name"] for model in models),
-                tuple((version["name"], tags_of(version)) for version in versions),
-            )
-    connection = Connection(tracking_uri, patience=TIMEOUT)
-    client = connection.client
-    return Inventory(
-        frozenset(model.name for model in _by_client(connection, client.search_registered_models)),
-        tuple((version.name, version.tags) for version in _by_client(connection, client.search_model_versions)),
-    )
+    return ask(tracking_uri, database=_in_database, server=_on_server, client=_by_client)
 
 
 def _in_database(path: Path) -> Inventory:
@@ -66,6 +50,15 @@ def _in_database(path: Path) -> Inventory:
         tags.setdefault((name, str(version)), {}).update({key: value} if key else {})
     models = frozenset(str(name) for (name,) in query(path, _MODELS, ()))
     return Inventory(models, tuple((name, found) for (name, _), found in tags.items()))
+
+
+def _on_server(uri: str) -> Inventory:
+    models = _pages(uri, "registered-models/search", "registered_models")
+    versions = _pages(uri, "model-versions/search", "model_versions")
+    return Inventory(
+        frozenset(model["name"] for model in models),
+        tuple((version["name"], tags_of(version)) for version in versions),
+    )
 
 
 def _pages(uri: str, what: str, key: str) -> Iterator[dict[str, Any]]:
@@ -78,7 +71,15 @@ def _pages(uri: str, what: str, key: str) -> Iterator[dict[str, Any]]:
             return
 
 
-def _by_client(connection: Connection, search: Callable[..., Any]) -> Iterator[Any]:
+def _by_client(connection: Connection) -> Inventory:
+    client = connection.client
+    return Inventory(
+        frozenset(model.name for model in _all(connection, client.search_registered_models)),
+        tuple((version.name, version.tags) for version in _all(connection, client.search_model_versions)),
+    )
+
+
+def _all(connection: Connection, search: Callable[..., Any]) -> Iterator[Any]:
     token = None
     while True:
         page = connection.call("list what is registered", search, max_results=_PAGE, page_token=token)
