@@ -22,6 +22,7 @@ from ml_platform.launch.kubernetes.manifests import object_name
 from ml_platform.launch.kubernetes.sweep import sweep_jobs
 from ml_platform.settings import KubernetesSettings
 from ml_platform_tests.launch.api_server import ApiServer
+from ml_platform_tests.launch.api_server.objects import set_condition
 from ml_platform_tests.launch.backends import Kubernetes, launcher_on, played
 from ml_platform_tests.launch.conftest import wait_until
 from ml_platform_tests.launch.test_kubernetes_sweep import age
@@ -136,6 +137,11 @@ def test_a_job_waits_for_quota_and_that_is_not_its_own_time(
     (job,) = server.objects.all("jobs")
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
     assert waits(run) == "for quota of Kueue's queue team"
+    labels = {"kueue.x-k8s.io/job-uid": job["metadata"]["uid"]}
+    workload = {"metadata": {"name": "job-train-queued-0a1b2", "labels": labels}}
+    set_condition(workload, "QuotaReserved", "Pending", "insufficient quota for cpu", status="False")
+    server.objects.create("workloads", job["metadata"]["namespace"], workload)
+    wait_until(lambda: waits(run) == "for quota of Kueue's queue team: insufficient quota for cpu", what="the reason")
     wait_until(lambda: "startTime" not in job["status"] and "conditions" in job["status"], what="the controller")
     assert not server.pods()
     job["spec"]["suspend"] = False  # as Kueue does when there is quota

@@ -3,12 +3,14 @@ dies. Run by `pytest -m cluster` (see docs/kubernetes.md); `test_launcher` runs 
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from ml_platform_tests.training import made
 pytestmark = pytest.mark.cluster
 MARK = secrets.token_hex(3)
 """Part of every name: a real cluster may hold jobs of an earlier round."""
+KUEUE = ("kueue.x-k8s.io", "v1beta1")
 _LAUNCHING = """
 import sys
 from pathlib import Path
@@ -66,6 +69,56 @@ def with_container(cluster: Kubernetes, **config: Any) -> dict[str, Any]:
 
 def pods(cluster: Kubernetes, name: str) -> list[Any]:
     return [pod for pod in cluster.launcher.cluster.pods(object_name(name)) if pod.metadata.deletion_timestamp is None]
+
+
+@dataclass
+class Queue:
+    """A queue of Kueue's with quota for the CPUs of pods that ask for them."""
+
+    name: str
+    namespace: str
+    api: Any
+
+    def make(self) -> None:
+        """Make it, with quota for nothing."""
+        kueue, spec = {"apiVersion": f"{KUEUE[0]}/{KUEUE[1]}"}, {"metadata": {"name": self.name}}
+        quota = {"flavors": [{"name": self.name, "resources": [{"name": "cpu", "nominalQuota": "0"}]}]}
+        groups = [{"coveredResources": ["cpu"], **quota}]
+        self.api.create_cluster_custom_object(*KUEUE, "resourceflavors", {**kueue, "kind": "ResourceFlavor", **spec})
+        all_of_it = {"kind": "ClusterQueue", **spec, "spec": {"namespaceSelector": {}, "resourceGroups": groups}}
+        self.api.create_cluster_custom_object(*KUEUE, "clusterqueues", {**kueue, **all_of_it})
+        local = {**kueue, "kind": "LocalQueue", **spec, "spec": {"clusterQueue": self.name}}
+        self.api.create_namespaced_custom_object(*KUEUE, self.namespace, "localqueues", local)
+
+    def change(self, **spec: Any) -> None:
+        self.api.patch_cluster_custom_object(*KUEUE, "clusterqueues", self.name, {"spec": spec})
+
+    def give(self, cpus: str) -> None:
+        there = self.api.get_cluster_custom_object(*KUEUE, "clusterqueues", self.name)
+        groups = there["spec"]["resourceGroups"]
+        groups[0]["flavors"][0]["resources"][0]["nominalQuota"] = cpus
+        self.change(resourceGroups=groups)
+
+    def remove(self) -> None:
+        self.api.delete_namespaced_custom_object(*KUEUE, self.namespace, "localqueues", self.name)
+        self.api.delete_cluster_custom_object(*KUEUE, "clusterqueues", self.name)
+        self.api.delete_cluster_custom_object(*KUEUE, "resourceflavors", self.name)
+
+
+@pytest.fixture
+def queue(cluster: Kubernetes) -> Iterator[Queue]:
+    from kubernetes import client, config
+
+    api = client.CustomObjectsApi(config.new_client_from_config())
+    queue = Queue(f"ml-platform-{secrets.token_hex(3)}", cluster.launcher.settings.namespace, api)
+    try:
+        queue.make()
+    except client.ApiException as error:
+        if error.status == 404:
+            pytest.skip("There is no Kueue on this cluster.")
+        raise
+    yield queue
+    queue.remove()
 
 
 def are_the_same(result: FolderResult, here: FolderResult) -> None:
@@ -167,6 +220,36 @@ def test_a_job_that_was_deleted_by_hand_goes_on_from_its_checkpoint(
         cluster.launcher, name=name, job=slow(paths), log=disturb, on_status=lambda status: seen.append(status.state)
     )
     assert State.LOST in seen
+    assert any("goes on from a checkpoint" in line for line in lines)
+    are_the_same(result, here)
+
+
+def test_a_job_waits_for_kueues_quota_and_goes_on_after_it_was_taken_away(
+    cluster: Kubernetes, queue: Queue, paths: list[str], here: FolderResult, tmp_path: Path
+) -> None:
+    container = with_container(cluster, resources={"requests": {"cpu": "100m"}})
+    lines: list[str] = []
+    seen: list[launch.Status] = []
+
+    def follow(line: str) -> None:
+        lines.append(line)
+        if line.startswith("epoch 8/20"):
+            queue.change(stopPolicy="HoldAndDrain")
+
+    def look(status: launch.Status) -> None:
+        seen.append(status)
+        if "insufficient quota for cpu" in status.detail:
+            queue.give("1")
+        elif f"for quota of Kueue's queue {queue.name}: ClusterQueue" in status.detail:  # it is stopped
+            queue.change(stopPolicy="None")
+
+    # As rarely as it may be: what is there afterwards was taken because of Kueue. No restarts: it costs none.
+    job = trouble(paths, "slow", epochs=20, checkpoint_seconds=3600, restarts=0)
+    with real(tmp_path, container=container, queue=queue.name) as queued:
+        result = launch.run(queued.launcher, name=f"queued-{MARK}", job=job, log=follow, on_status=look)
+    states = [state for state, _ in itertools.groupby(status.state for status in seen)]
+    assert states[:4] == [State.WAITING, State.RUNNING, State.WAITING, State.RUNNING]
+    assert not any(status.restarts for status in seen)
     assert any("goes on from a checkpoint" in line for line in lines)
     are_the_same(result, here)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ _SILENCE = 60
 _ANSWERS = frozenset({400, 404, 409})
 """What the callers here know the meaning of: not ready, not there, there already."""
 _TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+_KUEUE, _KUEUE_VERSIONS = "kueue.x-k8s.io", ("v1beta2", "v1beta1")
 
 
 class AwayError(TrainingError):
@@ -48,6 +50,7 @@ class Cluster:
         _load(configuration, settings.kubeconfig, settings.context)
         api = kubernetes.client.ApiClient(configuration)
         self._batch, self._core = kubernetes.client.BatchV1Api(api), kubernetes.client.CoreV1Api(api)
+        self._custom = kubernetes.client.CustomObjectsApi(api)
 
     def create_job(self, job: Any) -> Any | None:
         """Make a Job. None where there is one of that name."""
@@ -88,6 +91,30 @@ class Cluster:
             )
         )
         return sorted(found.items, key=lambda e: e.last_timestamp or e.event_time or e.metadata.creation_timestamp)
+
+    def no_quota(self, uid: str) -> str:
+        """Why Kueue does not let the Job with that uid begin, in its words; "" where it says nothing, or where the
+        launcher may not read its workloads."""
+        import kubernetes
+
+        for version in _KUEUE_VERSIONS:
+            workloads = functools.partial(
+                self._custom.list_namespaced_custom_object,
+                _KUEUE,
+                version,
+                self.namespace,
+                "workloads",
+                label_selector=f"{_KUEUE}/job-uid={uid}",
+                _request_timeout=_TIMEOUT,
+            )
+            try:
+                found = self._call(workloads, answers=_ANSWERS | {403})
+            except kubernetes.client.ApiException:  # no such version, no Kueue, or no right to read it
+                continue
+            conditions = [c for each in found["items"] for c in each.get("status", {}).get("conditions", ())]
+            said = [c["message"] for c in conditions if (c["type"], c["status"]) == ("QuotaReserved", "False")]
+            return str(said[0]) if said else ""
+        return ""
 
     def annotate(self, job: str, changes: Mapping[str, str | None]) -> Any | None:
         """Change a Job's annotations; None removes one. Returns the Job, or None where there is none."""
@@ -159,8 +186,9 @@ class Cluster:
                 return None
             raise
 
-    def _call(self, call: Callable[[], _T]) -> _T:
-        """Call, again and again while nobody answers. All calls here may be made twice: names make them so."""
+    def _call(self, call: Callable[[], _T], answers: frozenset[int] = _ANSWERS) -> _T:
+        """Call, again and again while nobody answers. All calls here may be made twice: names make them so.
+        A status among `answers` is raised as it is."""
         import kubernetes
         import urllib3
 
@@ -170,7 +198,7 @@ class Cluster:
                 return call()
             except (kubernetes.client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
                 status: int | None = getattr(error, "status", None)
-                if status in _ANSWERS:
+                if status in answers:
                     raise
                 if status is not None and status not in _TRY_AGAIN:
                     raise _refusal(error, self.namespace) from error

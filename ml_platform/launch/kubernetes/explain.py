@@ -38,7 +38,10 @@ _NEEDED_FIX = {
 def waits_for(job: Any, pods: Sequence[Any], cluster: Cluster, queue: str) -> str:
     """What a Job that does not train waits for, in words; "" where all its pods run."""
     if job.spec.suspend:
-        return f"for quota of Kueue's queue {queue}" if queue else "it is suspended"
+        if not queue:
+            return "it is suspended"
+        said = cluster.no_quota(job.metadata.uid)
+        return f"for quota of Kueue's queue {queue}" + (f": {said}" if said else "")
     reasons = [reason for pod in _newest(pods) if (reason := _pod_waits_for(pod))]
     if reasons:
         return "; ".join(reasons)

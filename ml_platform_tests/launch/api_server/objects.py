@@ -9,7 +9,8 @@ import uuid
 from typing import Any
 
 Object = dict[str, Any]
-KINDS = {"jobs": "Job", "pods": "Pod", "services": "Service", "events": "Event"}
+KINDS = {"jobs": "Job", "pods": "Pod", "services": "Service", "events": "Event", "workloads": "Workload"}
+_VERSIONS = {"jobs": "batch/v1", "workloads": "kueue.x-k8s.io/v1beta1"}
 
 
 def now() -> str:
@@ -33,7 +34,7 @@ class Objects:
             if key in self._kept:
                 return None
             meta |= {"namespace": namespace, "uid": str(uuid.uuid4()), "creationTimestamp": now()}
-            body |= {"kind": KINDS[kind], "apiVersion": "batch/v1" if kind == "jobs" else "v1"}
+            body |= {"kind": KINDS[kind], "apiVersion": _VERSIONS.get(kind, "v1")}
             self._kept[key] = body
             self.touch(body)
             return body

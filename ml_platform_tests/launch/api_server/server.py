@@ -21,6 +21,8 @@ from ml_platform_tests.launch.api_server.objects import KINDS, Object, Objects, 
 from ml_platform_tests.launch.api_server.rules import wrong_job
 
 VERSION = "1.36"
+_GROUPS = {"": "v1", "batch": "v1", "kueue.x-k8s.io": "v1beta1"}
+"""The API groups that there are, each with its version."""
 
 
 class ApiServer:
@@ -131,7 +133,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._fail(trouble, "in trouble")
             return
         words = parts.path.strip("/").split("/")
-        words = words[3:] if words[:3] == ["apis", "batch", "v1"] else words[2:]
+        group, version, *words = words[1:] if words[0] == "apis" else ["", *words[1:]]
+        if _GROUPS.get(group) != version:
+            self._fail(404, "no such group, or not in this version")
+            return
         if len(words) < 3 or words[0] != "namespaces" or words[2] not in KINDS:
             self._fail(404, "no such resource")
             return
