@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_platform.errors import TrainingError
 from ml_platform.training.preemption import PREEMPTED
+from ml_platform.training.said import MARK
 
 _MEANINGS = {
     signal.SIGKILL: "killed from outside, most often by the kernel because memory ran out",
@@ -20,13 +23,16 @@ _MEANINGS = {
     signal.SIGILL: "used an instruction that this processor does not have",
     signal.SIGINT: "interrupted",
 }
-_FIXES = {
-    signal.SIGKILL: "lower the batch size or the memory that training may use, or add memory",
-}
+_MORE_MEMORY = "lower Recipe.batch_size or memory_mib, let fewer processes train, or add memory"
+_FIXES = {signal.SIGKILL: _MORE_MEMORY}
+_NO_MEMORY = re.compile(r"can't allocate memory|out of memory|^MemoryError|Unable to allocate")
+_ENDED_ITSELF = "what the model's code calls ended the process (os._exit, or a native library): see its last lines"
 _PASSING = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGBUS, signal.SIGINT})
 """Signals that come from outside the job, or from a machine that ran out of something."""
 TAIL = 20
-"""Lines of the log that an error shows."""
+"""Lines of the log that an error shows, of each rank; fewer where there are many ranks."""
+_TAILS = 100
+"""Lines that it shows of all ranks together."""
 
 
 def explain(pipeline: str, failures: Path, log: Path, exit_code: int) -> TrainingError:
@@ -51,19 +57,26 @@ def told(where: str, found: list[dict[str, Any]], tail: Sequence[str], exit_code
         exit_code: of the launcher.
     """
     lost = is_lost(found, exit_code)
-    shown = "".join(f"\n    {line}" for line in tail)
+    got = "the last lines of the ranks:" + "".join(f"\n    {line}" for line in tail)
     if not found:
         what = f"The training job ended without a model; its launcher {meaning(exit_code)}."
-        return TrainingError(what, where=where, got=f"the log's last lines:{shown}", fix=_fix(exit_code), passing=lost)
+        return TrainingError(what, where=where, got=got, fix=_fix(exit_code), passing=lost)
     first = found[0]
     code = int(first["exit_code"])
-    trace = first.get("traceback") or ""
-    headline = str(first["message"]).splitlines() or [""]
+    headline, *_ = str(first["message"]).splitlines() or [""]
+    if not lost and all(each["consequence"] for each in found):
+        what = f"Training failed: a rank ended before it was done and gave no reason; rank {first['rank']} missed it."
+        return TrainingError(what, where=where, got=got, fix=_ENDED_ITSELF, passing=False)
     who = f"Training failed in rank {first['rank']}, which {meaning(code)}"
-    what = f"{who if first['rank'] is not None else 'The training job could not be carried out'}: {headline[0]}"
-    if trace:
+    what = who if first["rank"] is not None else "The training job could not be carried out"
+    fix = _MORE_MEMORY if _NO_MEMORY.search(headline) else _fix(code)
+    if headline:
+        what += f": {headline}"
+    elif not lost and fix is None:
+        what, fix = f"{what}, without a traceback", _ENDED_ITSELF
+    if trace := first.get("traceback") or "":
         what += "\n" + trace.rstrip()
-    return TrainingError(what, where=where, got=f"the log's last lines:{shown}", fix=_fix(code), passing=lost)
+    return TrainingError(what, where=where, got=got, fix=fix, passing=lost)
 
 
 def meaning(exit_code: int) -> str:
@@ -105,7 +118,14 @@ def _read(failures: Path) -> list[dict[str, Any]]:
 
 
 def _tail(log: Path) -> list[str]:
+    """The last lines of each rank. Those of the first have no mark, nor has what is no rank's."""
     try:
-        return log.read_text(errors="replace").splitlines()[-TAIL:]
+        lines = log.read_text(errors="replace").splitlines()
     except OSError as error:
         return [f"(no log: {error})"]
+    by_rank: dict[int, list[str]] = defaultdict(list)
+    for line in lines:
+        marked = MARK.match(line)
+        by_rank[int(marked[1]) if marked else 0].append(line)
+    each = max(1, min(TAIL, _TAILS // max(1, len(by_rank))))
+    return [line for rank in sorted(by_rank) for line in by_rank[rank][-each:]]

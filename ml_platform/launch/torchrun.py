@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# What a rank says when another rank has gone: never the cause.
-_PEER_IS_GONE = re.compile(
-    r"Connection (closed|reset) by peer|gloo/transport|DistNetworkError|ncclRemoteError|ncclSystemError|Broken pipe"
-)
+from ml_platform.training import said
 
 
 @dataclass(frozen=True)
@@ -60,22 +56,22 @@ def _failures(error: Any, logs: Path) -> list[dict[str, Any]]:
             "rank": rank,
             "pid": failure.pid,
             "exit_code": failure.exitcode,
-            "message": failure.message if isinstance(failure.message, str) else "",
+            "message": "",
             "traceback": "",
             "time": failure.timestamp,
         }
     # A rank that torchrun ended before it saw it fail has left a file all the same.
     for path in logs.glob("**/attempt_*/*/error.json"):
-        said = json.loads(path.read_text())["message"]
+        told = json.loads(path.read_text())["message"]
         rank = first + int(path.parent.name)
         entry = found.setdefault(rank, {"rank": rank, "pid": None, "exit_code": 1})
-        entry["message"] = said["message"]
-        entry["traceback"] = said["extraInfo"]["py_callstack"]
-        entry["time"] = float(said["extraInfo"]["timestamp"])
+        entry["message"] = told["message"]
+        entry["traceback"] = told["extraInfo"]["py_callstack"]
+        entry["time"] = float(told["extraInfo"]["timestamp"])
     for entry in found.values():
         entry["consequence"] = _is_consequence(entry)
     return sorted(found.values(), key=lambda f: (f["consequence"], f["time"], f["rank"]))
 
 
 def _is_consequence(failure: dict[str, Any]) -> bool:
-    return failure["exit_code"] == -15 or _PEER_IS_GONE.search(failure["message"]) is not None
+    return failure["exit_code"] == -15 or said.is_of_a_lost_peer(failure["message"])

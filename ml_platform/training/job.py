@@ -25,7 +25,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn.parallel import DistributedDataParallel
 
 from ml_platform.errors import TrainingError
-from ml_platform.training import fitting, loader, loop, model_folder, plan, preemption, sharding, warm, watchdog
+from ml_platform.training import fitting, loader, loop, model_folder, plan, preemption, said, sharding, warm, watchdog
 from ml_platform.training.checkpoint import parts
 from ml_platform.training.checkpoint.checkpoints import Checkpoints
 from ml_platform.training.compiled import compile_module
@@ -173,6 +173,8 @@ def run(
     seed(job.recipe.seed)
     inputs = data.preprocessing.inputs()
     module = data.started.module or model_folder.build(job.recipe.model, inputs, job.recipe.hyperparameters)
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise TrainingError("The model has no parameter that can learn.", where=job.recipe.model)
     if job.recipe.compile:
         compile_module(module, device=place.device, where=job.recipe.model)
     sums = None if job.recipe.shard else shared_sums(place)
@@ -269,9 +271,11 @@ def main(find: plan.Find = plan.here) -> None:
         raise TrainingError("The job has no output folder.", where=options.spec, fix="set `output`")
     asked = preemption.listen()
     threading.Thread(target=parts.get_ready, name="imports", daemon=True).start()  # while the ranks meet
+    said.mark(int(os.environ.get("RANK", "0")))
     settle(job)
     try:
         with joined(job) as place:
+            sys.excepthook = said.say  # in place of the one that torch put there
             if place.rank == 0:
                 with reporter() as report:
                     run(job, place, report, asked=asked, find=find)
@@ -280,6 +284,13 @@ def main(find: plan.Find = plan.here) -> None:
     except preemption.PreemptedError as error:
         sys.stderr.write(f"{job.pipeline}: {error}\n")
         sys.exit(preemption.PREEMPTED)
+    except SystemExit as error:
+        raise TrainingError(
+            "The model's code, or what it calls, ended the process.",
+            where=job.recipe.model,
+            got=f"sys.exit({'' if error.code is None else repr(error.code)})",
+            fix="raise an exception that says why",
+        ) from error
 
 
 if __name__ == "__main__":

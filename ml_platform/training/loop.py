@@ -17,7 +17,7 @@ from ml_platform.errors import TrainingError
 from ml_platform.naming import load_named
 from ml_platform.pipeline import Recipe, Task
 from ml_platform.training.checkpoint.checkpoints import Checkpoints, Progress
-from ml_platform.training.loader import Cuts, Loader
+from ml_platform.training.loader import Batch, Cuts, Loader
 from ml_platform.training.precision import MixedPrecision
 
 Report = Callable[[dict[str, Any]], None]
@@ -63,7 +63,8 @@ def optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise TrainingError("There is no such optimizer.", where="Recipe.optimizer", got=recipe.optimizer)
     options = {"lr": recipe.learning_rate, **recipe.optimizer_options}
-    if kind in _FUSED and not options.keys() & {"fused", "foreach", "differentiable"}:
+    plain = all(parameter.is_floating_point() for parameter in model.parameters())
+    if kind in _FUSED and plain and not options.keys() & {"fused", "foreach", "differentiable"}:
         options["fused"] = True  # one pass over the parameters: a quarter of the time
     try:
         return kind(model.parameters(), **options)
@@ -120,7 +121,7 @@ def train(
                     # After its first step DistributedDataParallel orders its buckets anew, and the order of sums with
                     # them: this step, whose effect is undone, makes the next one the second.
                     with precision.shorter():
-                        loss = loss_of(precision.full(model(batch.numeric, batch.categorical)), batch.target)
+                        loss = loss_of(precision.full(_logits(model, batch, recipe)), batch.target)
                     precision.backward(loss)
                 checkpoints.restore(bare, adjust, precision.scaler)
                 begun -= resumed.seconds
@@ -130,7 +131,7 @@ def train(
             for group in adjust.param_groups:
                 group["lr"] = rate
             with precision.shorter():
-                logits = precision.full(model(batch.numeric, batch.categorical))
+                logits = precision.full(_logits(model, batch, recipe))
                 if step == 0 and epoch == 1:
                     _check_logits(logits, batch.target, task, recipe)
                 loss = loss_of(logits, batch.target)
@@ -190,6 +191,23 @@ def _mean_loss(losses: Tensor, sizes: Tensor, cuts: Cuts) -> float:
     if cuts.world > 1:
         dist.all_reduce(total)  # a CPU tensor: gloo, also beside nccl
     return total.item() / cuts.rows
+
+
+def _logits(model: nn.Module, batch: Batch, recipe: Recipe) -> Tensor:
+    try:
+        logits: Tensor = model(batch.numeric, batch.categorical)
+    except RuntimeError as error:
+        if not (isinstance(model, DistributedDataParallel) and "Expected to have finished reduction" in str(error)):
+            raise
+        # torch advises its own options, which nobody has here.
+        unused = [name for name, p in model.module.named_parameters() if p.requires_grad and p.grad is None]
+        raise TrainingError(
+            "The loss of a step does not depend on each of the model's parameters, as several processes need it.",
+            where=recipe.model,
+            got=f"no gradient for {', '.join(unused)}",
+            fix="use them in every step, freeze them (requires_grad_(False)), leave them out, or set processes=1",
+        ) from None
+    return logits
 
 
 def _check_logits(logits: Tensor, target: Tensor, task: Task, recipe: Recipe) -> None:

@@ -183,6 +183,41 @@ def test_a_failure_of_the_models_own_is_not_tried_again(launcher: LocalLauncher,
     assert not caught.value.passing
 
 
+@pytest.mark.parametrize(
+    ("kind", "on_top", "below"),
+    [
+        (
+            "vanish",
+            "Training failed in rank 1, which ended with exit code 3, without",
+            "[rank 1] the last that rank 1 says",
+        ),
+        pytest.param("exit", "Training failed in rank 1, .* ended the process", "sys.exit(0)", marks=pytest.mark.slow),
+        pytest.param("vanish well", "Training failed: a rank ended before", "os._exit", marks=pytest.mark.slow),
+    ],
+)
+def test_a_rank_that_ends_too_early_is_the_one_that_is_told_of(
+    launcher: LocalLauncher, paths: list[str], kind: str, on_top: str, below: str
+) -> None:
+    with pytest.raises(TrainingError) as caught:
+        launch.run(launcher, name=kind.replace(" ", "-"), job=trouble(paths, kind))
+    text = str(caught.value)
+    assert re.match(on_top, text)
+    assert below in text
+    assert not caught.value.passing
+    log = text.partition("the last lines of the ranks:")[2]
+    assert "steps an epoch" in log, "rank 0 tells how far it came, not where it waited"
+    assert "This rank ends, since another has ended" in log
+
+
+@pytest.mark.slow
+def test_parameters_that_several_processes_cannot_leave_out_are_named(
+    launcher: LocalLauncher, paths: list[str]
+) -> None:
+    with pytest.raises(TrainingError, match=r"no gradient for more.weight, more.bias") as caught:
+        launch.run(launcher, name="unused", job=trouble(paths, "unused"))
+    assert "find_unused_parameters" not in str(caught.value)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(launcher: LocalLauncher, paths: list[str]) -> FolderResult:
     return launch.run(launcher, name="undisturbed", job=slow(paths))

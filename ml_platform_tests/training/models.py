@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
 import torch.distributed as dist
@@ -19,6 +20,7 @@ class Troubled(nn.Module):
     def __init__(self, inputs: ModelInputs, trouble: str) -> None:
         super().__init__()
         self.model, self.trouble, self.step = mlp(inputs, hidden=(4,)), trouble, 0
+        self.more = nn.Linear(1, 1) if trouble == "unused" else None
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         """Logits, or trouble."""
@@ -30,6 +32,14 @@ class Troubled(nn.Module):
                 raise ValueError("no such layer")
             if self.trouble == "kill" and second:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.trouble == "exit" and second:
+                sys.exit(0)
+            if self.trouble == "vanish" and second:
+                sys.stdout.write("the last that ")
+                sys.stdout.write("rank 1 says\n")
+                os._exit(3)
+            if self.trouble == "vanish well" and second:
+                os._exit(0)
             if self.trouble == "nan":
                 return logits * float("nan")
         if self.trouble == "wait":
@@ -40,7 +50,7 @@ class Troubled(nn.Module):
 
 
 def troubled(inputs: ModelInputs, *, trouble: str) -> nn.Module:
-    """A model in trouble: raise, kill, nan, wait, slow or shape."""
+    """A model in trouble: raise, kill, exit, vanish, vanish well, unused, nan, wait, slow or shape."""
     return Troubled(inputs, trouble)
 
 

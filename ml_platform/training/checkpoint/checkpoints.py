@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ml_platform.behind import Behind
 from ml_platform.errors import TrainingError
+from ml_platform.training import said
 from ml_platform.training.checkpoint import folder, parts, resumed, state
 from ml_platform.training.checkpoint.interval import interval
 from ml_platform.training.config import TrainingJob
@@ -265,7 +266,9 @@ class Checkpoints:
         except (OSError, RuntimeError, parts.WriteError) as error:
             # What is trained is worth more than what could be lost: the next one may succeed.
             done = manifest["done"]
-            self.say(f"the checkpoint after step {done} cannot be written, training goes on without it: {error}")
+            gone = said.is_of_a_lost_peer(str(error))
+            why = "another rank has ended" if gone else f"training goes on without it: {error}"
+            self.say(f"the checkpoint after step {done} cannot be written, {why}")
             if self._keeps:
                 shutil.rmtree(draft, ignore_errors=True)
         if self._keeps:
