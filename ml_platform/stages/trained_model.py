@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.recipe import CANDIDATE, TRAINED_MODEL
-from ml_platform.stages import warm
+from ml_platform.stages import progress, warm
 from ml_platform.stages.baseline import learning_params
 from ml_platform.stages.execute import CODE_FILE
 from ml_platform.stages.shown import rounded
@@ -169,6 +169,7 @@ class TrainedModel(Stage):
                 follower.restarts_inside = max(follower.restarts_inside, status.restarts)
                 tell = bench.log.warning if lost else bench.log.info
                 tell(f"training job {work.fingerprint}: {status.state} {status.detail}".rstrip())
+                follower.show(f"{status.state} {status.detail}".splitlines()[0].rstrip())
                 if status.state is protocol.State.RUNNING and follower.run is None:
                     follower.run = stack.enter_context(
                         bench.mlflow.tracked_run(
@@ -233,7 +234,7 @@ class _Follower:
     """Tells Dagster and MLflow of each epoch, while the job goes on."""
 
     def __init__(self, bench: Bench, stage: TrainedModel) -> None:
-        self._bench, self._key = bench, bench.chain.published.key(stage.name)
+        self._bench, self._stage, self._key = bench, stage.name, bench.chain.published.key(stage.name)
         self._seen = 0
         self.run: TrackedRun | None = None
         self.restarts = 0
@@ -244,11 +245,17 @@ class _Follower:
         """Where the MLflow run can be seen."""
         return self.run.describe() if self.run else ""
 
+    def show(self, how_far: str) -> None:
+        """Tell whoever watches this run."""
+        progress.notify(self._bench.run_id, self._stage, 0, 1, how_far)
+
     def drain(self, messages: Sequence[Any]) -> None:
         """Pass on what has come since the last call."""
         import dagster as dg
 
         new, self._seen = messages[self._seen :], len(messages)
+        if new:
+            self.show(_how_far(new[-1]))
         for message in new:
             if "step" in message:
                 continue  # within an epoch: in the log only
@@ -258,6 +265,11 @@ class _Follower:
             )
             if self.run is not None:
                 self.run.log_metrics(values, step=message["epoch"])
+
+
+def _how_far(message: Mapping[str, Any]) -> str:
+    place = f", step {message['step']}/{message['steps']}" if "step" in message else f"/{message['epochs']}"
+    return f"epoch {message['epoch']}{place}: loss {message['train_loss']:.4f}"
 
 
 def loss_plot(histories: Mapping[str, Mapping[str, Any]]) -> bytes:

@@ -36,7 +36,10 @@ def test_a_run_survives_that_its_training_job_is_killed(home: Settings, cold: Ru
 
     killer = threading.Thread(target=kill)
     killer.start()
-    summary = run_pipeline(longer, home, Request(select=["trained_model"]))
+    shown: list[str] = []
+    summary = run_pipeline(
+        longer, home, Request(select=["trained_model"]), on_progress=lambda event: shown.append(event.message)
+    )
     killer.join()
     assert not summary.problems
     assert bodies(summary) == {"trained_model": 1}
@@ -48,6 +51,8 @@ def test_a_run_survives_that_its_training_job_is_killed(home: Settings, cold: Ru
         log = [event.user_message for event in instance.all_logs(summary.run_id)]
     assert any("lost" in line and "SIGKILL" in line for line in log)
     assert any("restart 1 of 3" in line for line in log)
+    assert any("restart 1 of 3" in line for line in shown), "whoever waits for the run sees it too"
+    assert [line for line in shown if line.startswith("epoch")][-1].startswith("epoch 13/13: loss")
     assert bodies(run_pipeline(tiny, home)) == {}, "back at the declared recipe, everything is known"
 
 
