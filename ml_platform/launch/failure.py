@@ -29,6 +29,7 @@ _NO_MEMORY = re.compile(r"can't allocate memory|out of memory|^MemoryError|Unabl
 _ENDED_ITSELF = "what the model's code calls ended the process (os._exit, or a native library): see its last lines"
 _PASSING = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGBUS, signal.SIGINT})
 """Signals that come from outside the job, or from a machine that ran out of something."""
+_TRACEBACK = "Traceback (most recent call last):"
 TAIL = 20
 """Lines of the log that an error shows, of each rank; fewer where there are many ranks."""
 _TAILS = 100
@@ -44,7 +45,8 @@ def explain(pipeline: str, failures: Path, log: Path, exit_code: int) -> Trainin
         log: the job's log.
     """
     where = f"{pipeline}, log {log}"
-    return told(where, _read(failures), _tail(log), exit_code)
+    found = _read(failures)
+    return told(where, found, _tail(log, found[0].get("traceback", "") if found else ""), exit_code)
 
 
 def told(where: str, found: list[dict[str, Any]], tail: Sequence[str], exit_code: int) -> TrainingError:
@@ -117,8 +119,8 @@ def _read(failures: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _tail(log: Path) -> list[str]:
-    """The last lines of each rank. Those of the first have no mark, nor has what is no rank's."""
+def _tail(log: Path, traceback: str) -> list[str]:
+    """The last lines of each rank, without that traceback. What has no mark is of the first rank, or of none."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except OSError as error:
@@ -128,4 +130,13 @@ def _tail(log: Path) -> list[str]:
         marked = MARK.match(line)
         by_rank[int(marked[1]) if marked else 0].append(line)
     each = max(1, min(TAIL, _TAILS // max(1, len(by_rank))))
-    return [line for rank in sorted(by_rank) for line in by_rank[rank][-each:]]
+    return [line for rank in sorted(by_rank) for line in _without(by_rank[rank], traceback)[-each:]]
+
+
+def _without(lines: list[str], traceback: str) -> list[str]:
+    """What a rank has said, but for the traceback with that end."""
+    bare = [MARK.sub("", line, count=1) for line in lines]
+    end = traceback.rstrip().rpartition("\n")[2]
+    if not end or end not in bare or _TRACEBACK not in bare:
+        return lines
+    return lines[: bare.index(_TRACEBACK)] + lines[bare.index(end) + 1 :]

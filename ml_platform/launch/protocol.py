@@ -7,6 +7,7 @@ whatever it needs to find a job by name; a caller holds nothing but the name and
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,6 +17,9 @@ from ml_platform.errors import TrainingError
 from ml_platform.launch.used import Used
 from ml_platform.training.config import TrainingJob
 from ml_platform.training.result import FolderResult
+
+_SAID = 5
+"""Lines of a job's log that the error of one which takes too long shows."""
 
 
 class State(StrEnum):
@@ -127,6 +131,7 @@ def run(
     """
     handle = launcher.launch(name, job, env=env)
     last: Status | None = None
+    said: deque[str] = deque(maxlen=_SAID)
     restarts = 0
     try:
         while True:
@@ -137,6 +142,7 @@ def run(
                 on_status(status)
             last = status
             for line in handle.logs():
+                said.append(line)
                 if log is not None:
                     log(line)
             if status.state is State.LOST and restarts < job.recipe.restarts:
@@ -150,7 +156,7 @@ def run(
                 raise _lost_too_often(job, restarts, status.detail)
             elif status.state.final:
                 return handle.result()
-            elif (too_much := status.used.beyond(job)) is not None:
+            elif (too_much := status.used.beyond(job, said)) is not None:
                 raise too_much
             else:
                 time.sleep(poll_seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from ml_platform.errors import StoreError, TrainingError
@@ -34,8 +34,13 @@ class Used:
         """And a while more, for which it ran on so many GPUs."""
         return Used(self.seconds + seconds, self.gpu_seconds + seconds * gpus, until)
 
-    def beyond(self, job: TrainingJob) -> TrainingError | None:
-        """The error of a job that has taken more than its recipe lets it; None where it has not."""
+    def beyond(self, job: TrainingJob, said: Sequence[str] = ()) -> TrainingError | None:
+        """The error of a job that has taken more than its recipe lets it; None where it has not.
+
+        Args:
+            job: which.
+            said: its last lines, which tell one that was slow from one that did not get on.
+        """
         limit, ceiling = job.recipe.timeout_seconds, job.recipe.gpu_hours
         hours = self.gpu_seconds / 3600
         if limit is not None and self.seconds > limit:
@@ -46,6 +51,8 @@ class Used:
             got = f"{hours:.3g} GPU-hours in {self.seconds:.0f} s, in all its attempts; {raised} is {ceiling:g}"
         else:
             return None
+        if said:
+            got += "; the last that it said:" + "".join(f"\n    {line}" for line in said)
         fix = f"raise {raised}: it goes on from its last checkpoint; or let the recipe do less"
         return TrainingError(f"{what}, and was ended.", where=job.pipeline, got=got, fix=fix)
 

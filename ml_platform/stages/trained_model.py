@@ -220,7 +220,8 @@ class TrainedModel(Stage):
         return {
             "loss": dg.MetadataValue.md(markdown(chain.store.read_bytes(manifest.file(LOSS_PLOT)), "loss curve")),
             "epochs": table([{name: rounded(v) for name, v in epoch.items()} for epoch in history["epochs"]]),
-            "ranks": table(history["resources"]),
+            "ranks": table([{"rank": rank["rank"], **rank} for rank in history["resources"]]),
+            "checkpoints": _checkpoints(history),
             "final train loss": rounded(history["epochs"][-1]["train_loss"]),
             "weights": manifest.file("weights.safetensors").sha256,
             "restarts": manifest.facts["restarts"],
@@ -265,6 +266,16 @@ class _Follower:
             )
             if self.run is not None:
                 self.run.log_metrics(values, step=message["epoch"])
+
+
+def _checkpoints(history: Mapping[str, Any]) -> str:
+    taken = history["checkpoints"]
+    if not taken["taken"]:
+        return "none was due"
+    share = taken["held_up_seconds"] / history["seconds"]
+    return (
+        f"{taken['taken']} taken, which held training up for {taken['held_up_seconds']:.2f} s ({share:.1%} of its time)"
+    )
 
 
 def _how_far(message: Mapping[str, Any]) -> str:

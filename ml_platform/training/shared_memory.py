@@ -23,6 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ml_platform.errors import TrainingError
 from ml_platform.training.place import Place
 
 _T = TypeVar("_T")
@@ -37,9 +38,11 @@ _MEMORY = Path("/dev/shm")
 class SharedSums:
     """This rank's end, open as long as the process lives. `shared_sums` makes it, on all ranks together."""
 
-    def __init__(self, memory: Tensor, rank: int, peers: list[socket.socket]) -> None:
+    def __init__(self, memory: Tensor, rank: int, peers: dict[int, socket.socket], patience: float) -> None:
         self._memory, self._rank, self._peers = memory, rank, peers
-        self._turn = 0
+        self._turn, self._patience = 0, patience
+        for peer in peers.values():
+            peer.settimeout(patience)
 
     def mean(self, values: Tensor) -> None:
         """Replace values by their mean over the ranks. All ranks call it with as many values of the same type.
@@ -49,6 +52,7 @@ class SharedSums:
 
         Raises:
             ConnectionError: another rank has ended.
+        TrainingError: another rank does not come.
         """
         world = len(self._memory[0])
         for part in torch.split(values, PLACE_BYTES // values.element_size()):
@@ -68,16 +72,30 @@ class SharedSums:
         return done
 
     def _meet(self) -> None:
-        for peer in self._peers:
+        for peer in self._peers.values():
             peer.sendall(b"\0")
-        for peer in self._peers:
-            if not peer.recv(1):
+        for other, peer in self._peers.items():
+            try:
+                here = peer.recv(1)
+            except TimeoutError:
+                raise TrainingError(
+                    f"Rank {other} does not come to where the ranks meet after each step: it hangs.",
+                    where=f"rank {self._rank}, which waits for it",
+                    got=f"nothing for {self._patience:g} s",
+                    fix=f"look for what only rank {other} waits for or does so slowly: reading, locks, the network",
+                ) from None
+            if not here:
                 raise ConnectionError("Connection closed by peer: another rank has ended")
 
 
-def shared_sums(place: Place) -> SharedSums | None:
+def shared_sums(place: Place, *, patience: float = _SECONDS) -> SharedSums | None:
     """What the ranks sum with. None where they are not all on one machine and on its CPUs, or where memory cannot be
-    shared: all of them come to the same answer."""
+    shared: all of them come to the same answer.
+
+    Args:
+        place: this rank's.
+        patience: seconds that a rank waits for another.
+    """
     if place.world == 1 or place.local_world < place.world or place.device != "cpu":
         return None
     (folder, *_) = place.gather(_tried(lambda: _make(place.world)) if place.rank == 0 else None)
@@ -88,7 +106,7 @@ def shared_sums(place: Place) -> SharedSums | None:
         listening = _tried(lambda: _listen(folder, place.rank))
         if all(place.gather(listening is not None)) and listening is not None:
             with listening:
-                sums = _tried(lambda: _join(folder, place, listening))
+                sums = _tried(lambda: _join(folder, place, listening, patience))
         return sums if all(place.gather(sums is not None)) else None
     finally:
         if place.rank == 0:  # what is open stays
@@ -114,21 +132,22 @@ def _listen(folder: str, rank: int) -> socket.socket:
     return listening
 
 
-def _join(folder: str, place: Place, listening: socket.socket) -> SharedSums:
+def _join(folder: str, place: Place, listening: socket.socket, patience: float) -> SharedSums:
     """Open the memory, and a connection to every other rank. All listen."""
     with Path(folder, "memory").open("r+b") as file:
         memory = torch.frombuffer(mmap.mmap(file.fileno(), 0), dtype=torch.uint8)
-    peers = []
+    peers = {}
     for other in range(place.rank):
         peer = socket.socket(socket.AF_UNIX)
         peer.settimeout(_SECONDS)
         peer.connect(f"{folder}/{other}")
-        peers.append(peer)
+        peer.sendall(place.rank.to_bytes(4))
+        peers[other] = peer
     for _ in range(place.rank + 1, place.world):
         peer, _address = listening.accept()
         peer.settimeout(_SECONDS)
-        peers.append(peer)
-    return SharedSums(memory.view(2, place.world, PLACE_BYTES), place.rank, peers)
+        peers[int.from_bytes(peer.recv(4))] = peer
+    return SharedSums(memory.view(2, place.world, PLACE_BYTES), place.rank, peers, patience)
 
 
 def _tried(attempt: Callable[[], _T]) -> _T | None:

@@ -147,6 +147,7 @@ def test_an_exception_in_a_rank_stands_on_top_of_the_error_also_for_who_waited(
         assert text.startswith("Training failed in rank 1, which ended with exit code 1 (an exception): ValueError: no")
         assert "models.py" in text.partition("where:")[0]  # the traceback
         assert str(launcher.folder("raises") / "log.txt") in text
+        assert text.count("Traceback") == 1, "the last lines say something else"
     assert not processes(launcher.folder("raises"))
     assert not (launcher.folder("raises") / "model").exists()
 

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ml_platform.errors import TrainingError
 from ml_platform.training.place import Place
 from ml_platform.training.shared_memory import PLACE_BYTES, shared_sums
 
@@ -46,6 +47,15 @@ def one_rank(rank: int, world: int, folder: str) -> None:
             dist.all_reduce(by_gloo)
             assert torch.equal(by_gloo, in_order(world, size, torch.float32))
     assert shared_sums(Place(rank, world, "cpu", "gloo", 0, 1)) is None, "ranks on several machines"
+    hasty = shared_sums(place, patience=0.1)
+    assert hasty is not None
+    if rank == 0:
+        with pytest.raises(TrainingError, match=f"^Rank {world - 1} does not come"):
+            hasty.mean(torch.ones(1))
+    elif rank < world - 1:
+        with pytest.raises((TrainingError, ConnectionError)):
+            hasty.mean(torch.ones(1))
+    dist.barrier()
     if rank == world - 1:
         os._exit(0)
     with pytest.raises(ConnectionError, match=r"by peer|Broken pipe"):
