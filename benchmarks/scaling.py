@@ -19,11 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks import common
-from benchmarks.training import CARDINALITIES, NUMERIC, make
+from benchmarks.training import CARDINALITIES, NUMERIC, job_on, make
 from ml_platform import launch
 from ml_platform.launch.local import LocalLauncher
 from ml_platform.pipeline import Recipe
-from ml_platform.training.config import TrainingJob
 
 WANTED = 1.6
 
@@ -55,16 +54,7 @@ def main() -> None:
                 epochs=options.epochs,
                 threads=1,
             )
-            job = TrainingJob(
-                pipeline="benchmark",
-                task="binary",
-                label="late",
-                numeric=NUMERIC,
-                categorical=tuple(CARDINALITIES),
-                recipe=recipe,
-                files=tuple(files),
-                device="cpu",
-            )
+            job = job_on(files, recipe)
             result = launch.run(launcher, name=f"job-{next(number)}", job=job)
             return statistics.median(epoch["samples_per_second"] for epoch in result.history["epochs"][1:])
 
