@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ml_platform.launch.torchrun import torchrun
 from ml_platform.training import watchdog
+from ml_platform.training.ending import leave_after
 
 
 def main(arguments: list[str]) -> int:
@@ -26,4 +27,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave_after(lambda: main(sys.argv[1:]))

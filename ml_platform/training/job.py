@@ -30,6 +30,7 @@ from ml_platform.training.checkpoint import parts
 from ml_platform.training.checkpoint.checkpoints import Checkpoints
 from ml_platform.training.compiled import compile_module
 from ml_platform.training.config import TrainingJob
+from ml_platform.training.ending import leave_after
 from ml_platform.training.loader import Cuts, Loader
 from ml_platform.training.place import Place
 from ml_platform.training.preprocessing import Preprocessing
@@ -294,4 +295,4 @@ def main(find: plan.Find = plan.here) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leave_after(main)

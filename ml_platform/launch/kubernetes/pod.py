@@ -28,6 +28,7 @@ from ml_platform.launch.torchrun import Ended, torchrun
 from ml_platform.settings import settings
 from ml_platform.stages.opening import store_of
 from ml_platform.training.checkpoint import folder
+from ml_platform.training.ending import leave_after
 from ml_platform.training.result import read_result
 
 MARK = "checkpoints.json"
@@ -230,4 +231,4 @@ def _ask_to_end(number: int, frame: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave_after(lambda: main(sys.argv[1:]))

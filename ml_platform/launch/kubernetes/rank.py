@@ -22,6 +22,7 @@ from ml_platform.launch.training_files import finder
 from ml_platform.settings import settings
 from ml_platform.stages.opening import store_of
 from ml_platform.training import job
+from ml_platform.training.ending import leave_after
 from ml_platform.training.preemption import PREEMPTED
 
 
@@ -48,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leave_after(main)
