@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from ml_platform.training import said
+
 
 def leave_after(main: Callable[[], int | None]) -> NoReturn:
     """Run a program, tell of its exception if it ends by one, and end this process, running nothing of what is
@@ -28,6 +30,5 @@ def leave_after(main: Callable[[], int | None]) -> NoReturn:
     except Exception:
         sys.excepthook(*sys.exc_info())
         code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+    said.end()
     os._exit(code)

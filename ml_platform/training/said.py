@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import io
 import re
 import sys
@@ -21,12 +20,19 @@ def mark(rank: int) -> None:
     sys.stdout, sys.stderr = _Marked(sys.stdout, rank), _Marked(sys.stderr, rank)
 
 
+def end() -> None:
+    """End the lines that were begun. To be called before the process ends."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, _Marked):
+            stream.end()
+        stream.flush()
+
+
 class _Marked(io.TextIOBase):
     """Writes whole lines, each in one piece, so that those of several ranks do not mix."""
 
     def __init__(self, out: TextIO, rank: int) -> None:
         self._out, self._mark, self._begun = out, f"[rank {rank}] " if rank else "", ""
-        atexit.register(self.end)
 
     def end(self) -> None:
         """End a line that was begun."""

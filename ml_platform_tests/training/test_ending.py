@@ -7,9 +7,11 @@ import pytest
 
 _PROGRAM = """
 import atexit, sys
+from ml_platform.training import said
 from ml_platform.training.ending import leave_after
 atexit.register(print, "taken apart")
 def main():
+    {marked}
     sys.stdout.write("said, in part")
     {body}
 leave_after(main)
@@ -27,6 +29,14 @@ leave_after(main)
     ],
 )
 def test_a_program_ends_with_its_code_and_its_words(body: str, code: int, told: str) -> None:
-    ended = subprocess.run([sys.executable, "-c", _PROGRAM.format(body=body)], capture_output=True, text=True)
+    ended = run(body=body, marked="")
     assert (ended.returncode, ended.stdout) == (code, "said, in part")
     assert ended.stderr.rstrip().endswith(told)
+
+
+def test_a_line_that_a_rank_has_begun_is_not_lost() -> None:
+    assert run(body="return 0", marked="said.mark(1)").stdout == "[rank 1] said, in part\n"
+
+
+def run(**parts: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", _PROGRAM.format(**parts)], capture_output=True, text=True)
