@@ -46,7 +46,9 @@ def checked(check: Check, settings: Settings) -> Finding:
             findings.append(check(settings))
         except PlatformError as error:
             got = f": {error.got}" if error.got is not None else ""
-            findings.append(Finding(ok=False, found=f"{error.what}{got}", fix=error.fix or str(error)))
+            findings.append(
+                Finding(ok=False, found=f"{error.what.removesuffix('.')}{got}", fix=error.fix or str(error))
+            )
         except Exception as error:
             findings.append(Finding(ok=False, found=f"{type(error).__name__}: {error}"[:400], fix=_general(check)))
 

@@ -36,7 +36,8 @@ def load_settings() -> Settings:
         raise SetupError(
             "A setting cannot be read.",
             got=error,
-            fix="ML_PLATFORM_STORAGE_OPTIONS is a JSON object; the README shows one",
+            fix="ML_PLATFORM_STORAGE_OPTIONS and ML_PLATFORM_KUBERNETES are JSON objects; the README and "
+            "docs/kubernetes.md show them",
         ) from error
 
 

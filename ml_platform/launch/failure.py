@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import signal
@@ -30,6 +31,8 @@ _ENDED_ITSELF = "what the model's code calls ended the process (os._exit, or a n
 _PASSING = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGBUS, signal.SIGINT})
 """Signals that come from outside the job, or from a machine that ran out of something."""
 _TRACEBACK = "Traceback (most recent call last):"
+_WRAPPER = re.compile(r' *File ".*/elastic/multiprocessing/errors/__init__.py", line \d+, in wrapper\n(?: {4}.*\n)*')
+"""torch's own frame around a rank, above all others."""
 TAIL = 20
 """Lines of the log that an error shows, of each rank; fewer where there are many ranks."""
 _TAILS = 100
@@ -65,7 +68,7 @@ def told(where: str, found: list[dict[str, Any]], tail: Sequence[str], exit_code
         return TrainingError(what, where=where, got=got, fix=_fix(exit_code), passing=lost)
     first = found[0]
     code = int(first["exit_code"])
-    headline, *_ = str(first["message"]).splitlines() or [""]
+    headline, *details = str(first["message"]).splitlines() or [""]
     if not lost and all(each["consequence"] for each in found):
         what = f"Training failed: a rank ended before it was done and gave no reason; rank {first['rank']} missed it."
         return TrainingError(what, where=where, got=got, fix=_ENDED_ITSELF, passing=False)
@@ -73,11 +76,12 @@ def told(where: str, found: list[dict[str, Any]], tail: Sequence[str], exit_code
     what = who if first["rank"] is not None else "The training job could not be carried out"
     fix = _MORE_MEMORY if _NO_MEMORY.search(headline) else _fix(code)
     if headline:
-        what += f": {headline}"
+        # Of an error of ours also where, what was given, and what to do: a page shows but the first lines.
+        what += "\n".join([f": {headline}", *itertools.takewhile(lambda line: line.startswith("  "), details)])
     elif not lost and fix is None:
         what, fix = f"{what}, without a traceback", _ENDED_ITSELF
     if trace := first.get("traceback") or "":
-        what += "\n" + trace.rstrip()
+        what += "\n" + _WRAPPER.sub("", trace.rstrip())
     return TrainingError(what, where=where, got=got, fix=fix, passing=lost)
 
 

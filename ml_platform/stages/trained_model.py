@@ -262,7 +262,10 @@ class _Follower:
                 continue  # within an epoch: in the log only
             values = {name: message[name] for name in ("train_loss", "learning_rate", "samples_per_second")}
             self._bench.context.log_event(
-                dg.AssetObservation(asset_key=self._key, metadata={"epoch": message["epoch"], **values})
+                dg.AssetObservation(
+                    asset_key=self._key,
+                    metadata={"epoch": message["epoch"], **{name: rounded(value) for name, value in values.items()}},
+                )
             )
             if self.run is not None:
                 self.run.log_metrics(values, step=message["epoch"])

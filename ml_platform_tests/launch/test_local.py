@@ -182,6 +182,10 @@ def test_a_failure_of_the_models_own_is_not_tried_again(launcher: LocalLauncher,
         launch.run(launcher, name="nan", job=trouble(paths, "nan"), on_status=lambda status: seen.append(status.state))
     assert seen == [State.RUNNING, State.FAILED]
     assert not caught.value.passing
+    top = str(caught.value).partition("Traceback")[0]
+    assert "where: epoch 1, step 3" in top, "the first lines tell all: a page shows no more"
+    assert "fix:   lower the learning rate" in top
+    assert "in wrapper" not in str(caught.value), "torch's frame is nobody's concern"
 
 
 @pytest.mark.parametrize(
