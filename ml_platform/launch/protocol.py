@@ -150,7 +150,7 @@ def run(
                 restarts += 1
                 if on_status is not None:
                     on_status(Status(State.WAITING, f"restart {restarts} of {job.recipe.restarts} in {pause:g} s"))
-                time.sleep(pause)
+                _pause(pause, stopped)
                 handle = launcher.launch(name, job, env=env)
             elif status.state is State.LOST and restarts:
                 raise _lost_too_often(job, restarts, status.detail)
@@ -163,6 +163,15 @@ def run(
     except BaseException:
         handle.cancel()
         raise
+
+
+def _pause(seconds: float, stopped: Callable[[], bool]) -> None:
+    """Wait so long, unless stopped: then raise KeyboardInterrupt."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if stopped():
+            raise KeyboardInterrupt
+        time.sleep(min(0.1, left))
 
 
 def differences(there: Mapping[str, object], here: Mapping[str, object]) -> dict[str, str]:

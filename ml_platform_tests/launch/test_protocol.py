@@ -90,3 +90,19 @@ def test_restarts_count_together_towards_the_time_limit() -> None:
 
 def test_without_a_gpu_there_is_no_ceiling() -> None:
     assert "so were its 50 restarts" in str(end(Flighty(0), gpu_hours=1e-9))
+
+
+def test_who_stops_it_does_not_wait_for_a_restart() -> None:
+    launcher = Flighty(0)
+    seen: list[Status] = []
+    with pytest.raises(KeyboardInterrupt):
+        launch.run(
+            launcher,
+            name="flighty",
+            job=made.job(["a.parquet"]),
+            on_status=seen.append,
+            stopped=lambda: bool(seen) and seen[-1].state is State.WAITING,
+            poll_seconds=0.0,
+            pause_seconds=60.0,
+        )
+    assert (launcher.launched, launcher.cancelled) == (1, 1)
