@@ -10,7 +10,6 @@ import argparse
 import os
 import resource
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +25,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ml_platform.errors import TrainingError
 from ml_platform.training import fitting, loader, loop, model_folder, plan, preemption, said, sharding, warm, watchdog
-from ml_platform.training.checkpoint import parts
 from ml_platform.training.checkpoint.checkpoints import Checkpoints
 from ml_platform.training.compiled import compile_module
 from ml_platform.training.config import TrainingJob
@@ -271,12 +269,12 @@ def main(find: plan.Find = plan.here) -> None:
     if not job.output:
         raise TrainingError("The job has no output folder.", where=options.spec, fix="set `output`")
     asked = preemption.listen()
-    threading.Thread(target=parts.get_ready, name="imports", daemon=True).start()  # while the ranks meet
     said.mark(int(os.environ.get("RANK", "0")))
+    sys.excepthook = said.end
     settle(job)
     try:
         with joined(job) as place:
-            sys.excepthook = said.say  # in place of the one that torch put there
+            sys.excepthook = said.end  # in place of the one that torch has put there
             if place.rank == 0:
                 with reporter() as report:
                     run(job, place, report, asked=asked, find=find)

@@ -245,7 +245,6 @@ class Checkpoints:
 
     def _write(self, mine: dict[str, Tensor], own: dict[str, Tensor], manifest: dict[str, Any]) -> None:
         """Behind training, on all ranks together."""
-        parts.get_ready()  # once, and so no part of what a checkpoint costs
         begun = time.thread_time()  # what it waits for, the disk and other ranks, takes nothing from training
         draft = folder.draft_of(self.folder, manifest["done"])
         rank, first = self.place.rank, self.place.rank < self.place.local_world

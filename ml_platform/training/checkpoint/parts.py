@@ -2,7 +2,8 @@
 
 Only tensors are written, so none is a pickled object: `torch.load(weights_only=True)` reads them. `.metadata` is a
 pickle, and is read by an unpickler that knows the few classes it is made of and refuses any other.
-torch.distributed.checkpoint takes most of a second to import: a job does so while it waits for other things.
+It is imported when this module is, by the one thread that there is then: torch's modules import each other in circles,
+and two threads that import them at once can come to wait for each other for good.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from ml_platform.errors import TrainingError
 
@@ -38,11 +44,6 @@ class WriteError(Exception):
     """A rank could not write its part: the same on all ranks."""
 
 
-def get_ready() -> None:
-    """Import what is needed later."""
-    import torch.distributed.checkpoint  # noqa: F401
-
-
 def write(tensors: Mapping[str, Tensor], draft: Path, group: dist.ProcessGroup | None, rank: int) -> list[str]:
     """Write this rank's part, together with the others. All of it is flushed when this returns, on every rank.
 
@@ -58,11 +59,6 @@ def write(tensors: Mapping[str, Tensor], draft: Path, group: dist.ProcessGroup |
     Raises:
         WriteError: some rank could not write.
     """
-    from torch.distributed.checkpoint.api import CheckpointException
-    from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
-    from torch.distributed.checkpoint.filesystem import FileSystemWriter
-    from torch.distributed.checkpoint.state_dict_saver import save
-
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # it is one process, and means it
         try:
@@ -100,10 +96,6 @@ class Parts:
 
     def read(self, tensors: Mapping[str, Tensor]) -> None:
         """Fill tensors, or this rank's shards of them, by name. No rank waits for another."""
-        from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
-        from torch.distributed.checkpoint.filesystem import FileSystemReader
-        from torch.distributed.checkpoint.state_dict_loader import load
-
         metadata = self._metadata
 
         class Reader(FileSystemReader):
