@@ -93,14 +93,21 @@ def stale(tmp_path_factory: pytest.TempPathFactory) -> list[set[str]]:
     return [set(names) for names in json.loads(done.stdout)]
 
 
-@pytest.mark.parametrize(("number", "edit"), list(enumerate(NOTHING)), ids=lambda value: str(value))
+def of(case: object) -> str:
+    """Names a test by the file that is edited; a number stands before it."""
+    while isinstance(case, tuple):
+        case = case[0]
+    return str(case)
+
+
+@pytest.mark.parametrize(("number", "edit"), list(enumerate(NOTHING)), ids=of)
 def test_what_is_not_behind_a_result_makes_nothing_stale(
     stale: list[set[str]], number: int, edit: tuple[str, str, str]
 ) -> None:
     assert stale[number] == set(), edit
 
 
-@pytest.mark.parametrize(("number", "case"), list(enumerate(SOMETHING, len(NOTHING))), ids=lambda value: str(value))
+@pytest.mark.parametrize(("number", "case"), list(enumerate(SOMETHING, len(NOTHING))), ids=of)
 def test_what_is_behind_a_result_makes_its_stages_stale(
     stale: list[set[str]], number: int, case: tuple[tuple[str, str, str], set[str]]
 ) -> None:
