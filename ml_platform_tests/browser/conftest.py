@@ -29,7 +29,7 @@ CHROMIUM_FLAGS = [
 ]
 START_SECONDS = 180
 STOP_SECONDS = 60
-PATIENCE_MS = 60_000
+PATIENCE_MS = 180_000
 
 
 @pytest.fixture(scope="module")

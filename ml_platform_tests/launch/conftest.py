@@ -48,7 +48,7 @@ def pids(*marks: Path | str) -> list[int]:
     return [int(line.split()[0]) for line in lines]
 
 
-def wait_until(condition: Callable[[], object], *, seconds: float = 90, what: str = "") -> None:
+def wait_until(condition: Callable[[], object], *, seconds: float = 300, what: str = "") -> None:
     """Wait for something that is bound to happen."""
     deadline = time.monotonic() + seconds
     while not condition():
