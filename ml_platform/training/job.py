@@ -270,11 +270,10 @@ def main(find: plan.Find = plan.here) -> None:
         raise TrainingError("The job has no output folder.", where=options.spec, fix="set `output`")
     asked = preemption.listen()
     said.mark(int(os.environ.get("RANK", "0")))
-    sys.excepthook = said.end
     settle(job)
     try:
         with joined(job) as place:
-            sys.excepthook = said.end  # in place of the one that torch has put there
+            sys.excepthook = said.say  # in place of the one that torch put there
             if place.rank == 0:
                 with reporter() as report:
                     run(job, place, report, asked=asked, find=find)

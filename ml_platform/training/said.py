@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import sys
 from types import TracebackType
@@ -59,20 +58,11 @@ def is_of_a_lost_peer(message: str) -> bool:
     return _PEER_IS_GONE.search(message) is not None
 
 
-def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A `sys.excepthook` that also ends the process, with exit code 1. The interpreter would first wait for threads, of
-    which one may be waiting for another rank, and all others for this one.
-
-    One line where a rank only missed another: people look for why that one has ended, and a traceback of where this one
-    waited for it would push what they look for out of the log's last lines.
-    """
+def say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A `sys.excepthook`. One line where a rank only missed another: people look for why that one has ended, and a
+    traceback of where this one waited for it would push what they look for out of the log's last lines."""
     message = f"{kind.__name__}: {error}"
     if is_of_a_lost_peer(message):
         sys.stderr.write(f"This rank ends, since another has ended: {message.splitlines()[0]}\n")
     else:
         sys.__excepthook__(kind, error, trace)
-    for out in (sys.stdout, sys.stderr):
-        if isinstance(out, _Marked):
-            out.end()
-        out.flush()
-    os._exit(1)
