@@ -1,8 +1,8 @@
 """How a process that has torch in it ends: at once.
 
 To take torch apart costs Python a second of the processor, and for just so long whoever waits for the process does not
-know that it is over: a job that was lost begins again the later, and one that is done is done the later. Python also waits for threads first, of which one may be waiting for another rank,
-while all others wait for this one.
+know that it is over: a job that was lost begins again the later, and one that is done is done the later. Python also
+waits for threads first, of which one may be waiting for another rank, while all others wait for this one.
 """
 
 from __future__ import annotations

@@ -6,6 +6,11 @@ rank finds the same.
 
 from __future__ import annotations
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # as in `training.job`, which enables it
+
 import json
 import os
 import sys
