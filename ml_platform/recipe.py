@@ -151,6 +151,7 @@ class Recipe:
                 "The batch size must divide evenly among the processes.",
                 where="Recipe",
                 got=f"batch_size={self.batch_size}, processes={self.processes}",
+                fix=f"write batch_size={-(-self.batch_size // self.processes) * self.processes}, say",
             )
         if not (declared.is_finite(self.learning_rate) and self.learning_rate > 0):
             raise DeclarationError(

@@ -109,6 +109,7 @@ def survey(
             "There are fewer rows with a label than processes to learn from them.",
             where=f"{job.pipeline}, label {job.label!r}, {len(job.files)} files",
             got=f"{rows} rows, {world} processes",
+            fix="train with fewer processes, or on more batches",
         )
     return groups, schema_of(files[0])
 
