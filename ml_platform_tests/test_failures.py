@@ -15,6 +15,7 @@ from ml_platform.failures import classify
 from ml_platform.landing import Landing
 from ml_platform.launch.failure import explain
 from ml_platform.registry.connection import Connection
+from ml_platform.stages.execute import short
 from ml_platform.store import Store
 
 NOBODY = "http://127.0.0.1:9"
@@ -110,3 +111,11 @@ def test_a_cause_that_circles_ends() -> None:
     error = ValueError()
     error.__cause__ = error
     assert classify(error) == "permanent"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="nothing here is always full")
+def test_a_disk_that_fills_up_under_a_stage_says_what_to_do() -> None:
+    error = raised(lambda: Path("/dev/full").write_text("all that a stage writes"))
+    assert short(error).startswith("A disk is full.")
+    assert "ml-platform gc" in short(error)
+    assert ".py" not in short(error), "where it was noticed helps nobody"

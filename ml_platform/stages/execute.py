@@ -7,6 +7,7 @@ know. One batch that fails does not stop the others.
 from __future__ import annotations
 
 import enum
+import errno
 import json
 import time
 import traceback
@@ -243,6 +244,13 @@ def _draft(stage: Stage, bench: Bench, work: Work, outcome: Outcome, seconds: fl
     )
 
 
+_PLACES = "ML_PLATFORM_HOME or ML_PLATFORM_STORE"
+_MAKE_ROOM = (
+    "free some space (`ml-platform gc --dry-run` says what nothing needs), or name places with more; "
+    "run it again, and it goes on from there"
+)
+
+
 def explain(error: BaseException) -> str:
     """A platform error speaks for itself; anything else needs its traceback."""
     return str(error) if isinstance(error, PlatformError) else "".join(traceback.format_exception(error))
@@ -252,6 +260,8 @@ def short(error: BaseException) -> str:
     """An error in a line or two: a platform error's own words; else its type, text, and where it was raised."""
     if isinstance(error, PlatformError):
         return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return str(StoreError("A disk is full.", where=_PLACES, got=error, fix=_MAKE_ROOM))
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{place}"
