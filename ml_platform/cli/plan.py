@@ -176,10 +176,19 @@ def _why(stage: StagePlan, told: set[str]) -> list[str]:
         lines.append(f"may run: waits for {', '.join(stage.waits_for)}{'' if roots in told else f' ({roots})'}")
         told.add(roots)
     lines += _grouped({batch: _gate(stage, batch) for batch in stage.rejected}, "rejected")
-    lines += _grouped({batch: reason for batch, reason in stage.waiting.items() if reason not in told}, "waiting")
+    waiting = {batch: _shorter(reason, told) for batch, reason in stage.waiting.items() if reason not in told}
+    lines += _grouped(waiting, "waiting")
     lines += limited([reason for reason in stage.withdrawn.values() if reason not in told], ROOTS)
     told.update((*stage.waiting.values(), *stage.withdrawn.values()))
+    told.update(refusal.reason for refusal in stage.rejected.values())
     return lines
+
+
+def _shorter(reason: str, told: set[str]) -> str:
+    """A reason without what it quotes of one that was told."""
+    for known in filter(None, told):
+        reason = reason.replace(f": {known.rstrip('.')}", "")
+    return reason
 
 
 def said(cause: Cause) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from ml_platform.cli.plan import show
+from ml_platform.stages.plan import Refusal, StagePlan
 from ml_platform_tests.cli.conftest import Command
 from ml_platform_tests.tiny_pipeline.pipeline import PIPELINE
 
@@ -76,3 +80,16 @@ def test_of_a_stage_whose_version_is_set_by_hand_explain_says_so(
     assert "set by hand: 3" in answer.out
     assert "features.py" not in answer.out
     assert "lookback" in answer.out, "parameters still count"
+
+
+def test_why_a_batch_was_rejected_is_told_once() -> None:
+    why = "drift: load: mean 991, usually 1,296 to 1,406."
+    waits = f"tiny/validated_batch of lot-1 was rejected: {why.rstrip('.')}. Land the batch again."
+    out = io.StringIO()
+    found = [
+        StagePlan(name="validated_batch", partitioned=True, rejected={"lot-1": Refusal(gates=("drift",), reason=why)}),
+        StagePlan(name="features", partitioned=True, waiting={"lot-1": waits}),
+    ]
+    show("tiny", found, Console(file=out, width=200))
+    assert out.getvalue().count("mean 991") == 1
+    assert "lot-1 was rejected. Land the batch again." in out.getvalue()
