@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = """[bold]Examples[/bold]
 
-  ml-platform canary nyc_flights                the whole chain on 1 % of the data
+  ml-platform canary nyc_flights                the chain on 1 % of the data
   ml-platform canary nyc_flights --share 0.05   on more of it
-  ml-platform canary nyc_flights --batches 2    one batch to learn from, one to hold out
+  ml-platform canary nyc_flights --batches 2    one to learn from, one held out
 
 It takes what has landed and was not rejected or withdrawn, or the sample data where
 nothing has. At least 6 batches and 250 rows of each file are taken, if there are so

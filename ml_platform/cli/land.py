@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """[bold]Examples[/bold]
 
-  ml-platform land                     the sample data of every pipeline that has some
-  ml-platform land nyc_flights         of one; files that are there already stay
+  ml-platform land                     every pipeline's sample data
+  ml-platform land nyc_flights         of one; what is there already stays
   ml-platform land nyc_flights day.parquet --source flights --batch 2013-06-07
   ml-platform land nyc_flights planes.parquet --source planes
 

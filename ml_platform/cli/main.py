@@ -42,9 +42,9 @@ This command brings data in, runs the chain from landing to a registered model, 
 
 EXAMPLES = """[bold]Begin here[/bold]
 
-  ml-platform doctor             is this machine ready? what to do where it is not
-  ml-platform land nyc_flights   put the pipeline's sample data where data lands
-  ml-platform run nyc_flights    all that is not done yet, up to a registered model
+  ml-platform doctor             is this machine ready? if not, what to do
+  ml-platform land nyc_flights   put sample data where data lands
+  ml-platform run nyc_flights    do what is not done yet, up to a model
   ml-platform ui                 look at it in the browser
 
 [bold]Then[/bold]
@@ -52,14 +52,14 @@ EXAMPLES = """[bold]Begin here[/bold]
   ml-platform run nyc_flights --batches 2013-06-01..2013-06-07
   ml-platform land nyc_flights day.parquet --source flights --batch 2013-06-07
   ml-platform plan nyc_flights          what a run would do, and why
-  ml-platform models list nyc_flights   versions of its model, and which is the champion
-  ml-platform new churn                 a working pipeline of your own, with its test
+  ml-platform models list nyc_flights   its versions, and the champion
+  ml-platform new churn                 a working pipeline of your own
 
 [bold]Where things are[/bold]
 
   Everything is kept in ./.ml_platform, or where ML_PLATFORM_HOME says.
   A command ends with 0 when all is well, 1 when something failed or was away,
-  2 when it was asked wrongly; `plan` also ends with 2 when there is something to do.
+  2 when it was asked wrongly; `plan` also where there is something to do.
   The README lists all settings."""
 
 app = typer.Typer(

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """[bold]Examples[/bold]
 
-  ml-platform new churn                in a checkout: ml_platform/pipelines/churn
-  ml-platform new churn --into ~/work  elsewhere; then says which variables to set
+  ml-platform new churn                into ml_platform/pipelines/churn
+  ml-platform new churn --into ~/work  elsewhere, and says what to set
 
 What it writes runs at once: ml-platform land churn && ml-platform run churn"""
 

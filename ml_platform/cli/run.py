@@ -21,8 +21,8 @@ EXAMPLES = """[bold]Examples[/bold]
   ml-platform run nyc_flights --batches 2013-06-01..2013-06-07
   ml-platform run nyc_flights --batches 2013-06-01,2013-06-03
   ml-platform run nyc_flights --select validated_batch
-  ml-platform run nyc_flights --set train.epochs=5      a declared value replaced, in this run
-  ml-platform run nyc_flights --dry-run                 what it would do
+  ml-platform run nyc_flights --set train.epochs=5   with that value
+  ml-platform run nyc_flights --dry-run              what it would do
 
 Stages whose inputs and code did not change are skipped; what was built before
 is published again. A batch that a gate rejects does not stop the others.

@@ -45,6 +45,16 @@ def test_the_first_page_names_every_command_and_shows_how_to_begin(command: Comm
     assert "ML_PLATFORM_HOME" in answer.out
 
 
+@pytest.mark.parametrize("words", [(), ("run",), ("new",), ("land",), ("canary",)], ids=lambda words: "".join(words))
+def test_an_example_fits_in_a_line_of_a_narrow_terminal(
+    command: Command, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    examples = [line.rstrip() for line in command(*words, "--help").out.splitlines() if line.startswith("   ml-pl")]
+    assert examples
+    assert [line for line in examples if len(line) > 80] == []
+
+
 def test_without_a_word_the_same_page_is_shown(command: Command) -> None:
     answer = command()
     assert "ml-platform doctor" in answer.out + answer.err
