@@ -10,7 +10,7 @@ import dagster as dg
 from ml_platform.instance import prepare_instance
 from ml_platform.settings import Settings
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 120
 
 
 def test_a_page_that_watches_a_run_is_told_of_each_event(settings: Settings) -> None:

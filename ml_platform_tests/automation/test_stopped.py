@@ -18,7 +18,7 @@ from ml_platform.settings import Settings, child_environment
 from ml_platform.stages.opening import landing_of
 from ml_platform_tests.conftest import land_samples
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 def test_ctrl_c_is_told_from_a_failure(tiny: Pipeline, settings: Settings) -> None:

@@ -68,7 +68,7 @@ def process(command: Sequence[str], url: str, log: Path, **environment: str) -> 
     with log.open("wb") as output:
         started = subprocess.Popen(command, stdout=output, stderr=output, env=env, start_new_session=True)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not answers(url):
             assert started.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()

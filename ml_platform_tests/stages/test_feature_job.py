@@ -353,5 +353,5 @@ for _ in range(2):
     assert process.poll() is not None
     print("gone")
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=900)
     assert done.stdout.split() == ["gone", "gone"], done.stderr[-2000:]

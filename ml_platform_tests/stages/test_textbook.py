@@ -115,6 +115,7 @@ def team(tmp_path_factory: pytest.TempPathFactory, tiny: Pipeline) -> Team:
     team.edit("pipeline.py", "ml_platform.training.models:mlp", f"{PRODUCT}.model:build")
     team.edit("pipeline.py", '        hyperparameters={"hidden": [16], "embedding": 2},\n', "")
     team.edit("pipeline.py", "epochs=12", "epochs=3")
+    team.edit("pipeline.py", "processes=2", "processes=1")  # training starts four times
     team.edit("pipeline.py", "accuracy", "log_loss")
     team.edit("pipeline.py", "at_least=0.6", "at_most=9.0")
     land_samples(replace(tiny, name=PRODUCT), landing_of(team.settings))
