@@ -69,6 +69,9 @@ class Recipe:
             memory). It cannot change the bytes, so it is not part of the fingerprint.
         checkpoint_seconds: how many seconds of training such a job may lose. Checkpoints are taken more often where
             that pays (`training.checkpoint.interval`). No part of the fingerprint either.
+        checkpoint_share: how many seconds checkpoints may take for each second of training between them. One that is so
+            costly that it would take more is taken less often, even if more than `checkpoint_seconds` may be lost then.
+            No part of the fingerprint.
         timeout_seconds: how long the job may run, over all its restarts and all runs of the stage until its model is
             there; the wait for machines or quota is not counted. One that is not done then is ended with an error, and
             no run starts it again; None lets it run. No part of the fingerprint.
@@ -99,6 +102,7 @@ class Recipe:
     compile: bool = False
     restarts: int = 3
     checkpoint_seconds: float = 300.0
+    checkpoint_share: float = 1 / 30
     timeout_seconds: float | None = None
     gpu_hours: float | None = None
     shard: bool = False
@@ -134,6 +138,12 @@ class Recipe:
             raise DeclarationError(
                 "The time between checkpoints is positive.", where="Recipe", got=repr(self.checkpoint_seconds)
             )
+        if not (declared.is_finite(self.checkpoint_share) and self.checkpoint_share > 0):
+            raise DeclarationError(
+                "The share of time for checkpoints is positive.",
+                where="Recipe.checkpoint_share",
+                got=repr(self.checkpoint_share),
+            )
         for name, what in (("timeout_seconds", "A time limit"), ("gpu_hours", "A cost ceiling")):
             limit = getattr(self, name)
             if limit is not None and not (declared.is_finite(limit) and limit > 0):
@@ -167,7 +177,7 @@ class Recipe:
 
         `precision`, `compile`, `shard` and `elastic` are left out where they are the default, as in older models.
         """
-        apart = {"restarts", "checkpoint_seconds", "timeout_seconds", "gpu_hours", "warm_start"}
+        apart = {"restarts", "checkpoint_seconds", "checkpoint_share", "timeout_seconds", "gpu_hours", "warm_start"}
         if self.elastic:
             apart |= {"processes", "threads", "memory_mib"}
         later = {"precision": "float32", "compile": False, "shard": False, "elastic": False}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import json
 import math
@@ -59,8 +60,9 @@ class Listener(Reporter):
 
 
 def job(paths: list[str], out: Path, **changes: Any) -> TrainingJob:
-    """A job with a checkpoint after nearly every step."""
-    return made.job(paths, out, progress_seconds=0.0, checkpoint_seconds=1e-9, **{**DROPOUT, **changes})
+    """A job with a checkpoint after nearly every step, however long one takes."""
+    often = {"checkpoint_seconds": 1e-9, "checkpoint_share": 1e9}
+    return made.job(paths, out, progress_seconds=0.0, **{**DROPOUT, **often, **changes})
 
 
 def same(a: Path, b: Path) -> bool:
@@ -78,12 +80,6 @@ def whole(paths: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same job, without a checkpoint and undisturbed."""
     out = tmp_path_factory.mktemp("whole") / "model"
     return train(made.job(paths, out, **DROPOUT), Listener())
-
-
-@pytest.fixture(autouse=True)
-def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long a checkpoint takes: a step takes less than one."""
-    monkeypatch.setattr("ml_platform.training.checkpoint.interval.WORTH", 0)
 
 
 @pytest.mark.parametrize("stop_at", [(1, 3), (3, 1), (2, 4), (4, 2)])
@@ -241,11 +237,13 @@ def test_how_often_one_is_taken_is_no_part_of_what_a_job_is(paths: list[str], tm
 
 
 def test_they_are_taken_as_often_as_pays() -> None:
-    calm = interval(0.1, trained=0.0, failures=0, most=1e9)
+    often = functools.partial(interval, 0.1, trained=0.0, failures=0, most=1e9, share=1.0)
+    calm = often()
     assert calm == pytest.approx(math.sqrt(2 * 0.1 * FAILURE_FREE))
-    assert interval(0.1, trained=600.0, failures=3, most=1e9) < calm / 1.9, "more often where machines go down"
-    assert interval(0.1, trained=1e6, failures=0, most=1e9) > calm, "less often where they do not"
-    assert interval(0.1, trained=0.0, failures=0, most=10.0) == 10.0, "never is more lost than a team allows"
+    assert often(trained=600.0, failures=3) < calm / 1.9, "more often where machines go down"
+    assert often(trained=1e6) > calm, "less often where they do not"
+    assert often(most=10.0) == 10.0, "never is more lost than a team allows"
+    assert often(most=1.0, share=0.01) == pytest.approx(10.0), "unless it costs more than a team allows"
 
 
 def test_a_full_disk_costs_a_checkpoint_and_not_the_training(

@@ -137,9 +137,13 @@ class Checkpoints:
             return False
         elapsed, steps = max(1e-9, now - self._since[1]), done - self._since[0]
         trained = self._past["trained"] + now - self._begun
-        most, failures = self.job.recipe.checkpoint_seconds, self._past["failures"]
-        # Writing happens behind training, and still takes from it where no core is idle.
-        left = interval(self._cost + self._written, trained=trained, failures=failures, most=most) - elapsed
+        left = -elapsed + interval(
+            self._cost + self._written,  # behind training, and still takes from it where no core is idle
+            trained=trained,
+            failures=self._past["failures"],
+            most=self.job.recipe.checkpoint_seconds,
+            share=self.job.recipe.checkpoint_share,
+        )
         more = math.ceil(min(left, LISTENED_EVERY) / (elapsed / steps)) if left > 0 else 0
         told = self.place.gather((more, self.asked.is_set()))
         self._ending = any(asked for _, asked in told)

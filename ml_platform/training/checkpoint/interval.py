@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import math
 
-WORTH = 30
-"""A checkpoint, copying and the processor's work of writing, may take one part in so many of the time between two."""
 FAILURE_FREE = 24 * 3600.0
 """Seconds for which a job is thought to train between two failures before it has seen any."""
 
 
-def interval(cost: float, *, trained: float, failures: int, most: float) -> float:
+def interval(cost: float, *, trained: float, failures: int, most: float, share: float) -> float:
     """Seconds of training from one checkpoint to the next, by Young's formula.
 
     Args:
         cost: seconds that a checkpoint takes.
         trained: seconds for which the job has trained, in all its attempts.
         failures: how often it was ended from outside.
-        most: seconds of training that may be lost at most; a checkpoint that is so costly that it would take more than
-            one part in `WORTH` is taken less often all the same.
+        most: seconds of training that may be lost at most.
+        share: seconds that one, copying and the processor's work of writing, may take for each second of training
+            between two; it wins over `most`.
     """
     between = (FAILURE_FREE + trained) / (1 + failures)
-    return max(WORTH * cost, min(most, math.sqrt(2 * cost * between)))
+    return max(cost / share, min(most, math.sqrt(2 * cost * between)))
