@@ -144,7 +144,8 @@ class Checkpoints:
             most=self.job.recipe.checkpoint_seconds,
             share=self.job.recipe.checkpoint_share,
         )
-        more = math.ceil(min(left, LISTENED_EVERY) / (elapsed / steps)) if left > 0 else 0
+        # Not far beyond what was measured: steps may become slower, and who asks for an end must be heard.
+        more = min(math.ceil(min(left, LISTENED_EVERY) / (elapsed / steps)), 2 * steps) if left > 0 else 0
         told = self.place.gather((more, self.asked.is_set()))
         self._ending = any(asked for _, asked in told)
         self._next = done + max(1, told[0][0])  # by rank 0's clock
