@@ -13,6 +13,9 @@ LOOK = $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 PYTHON ?= $(eval PYTHON := $(LOOK))$(PYTHON)
 PIPELINE ?= nyc_flights
 TESTS ?= ml_platform_tests
+# The whole suite in two processes, a file of tests in one of them: much of its time is waiting for daemons. Some tests
+# in one process, where what they do is seen as it happens.
+SPREAD = $(if $(filter ml_platform_tests,$(TESTS)),-n 2 --dist loadfile --no-loadscope-reorder)
 
 # Of another installation: Spark here is the one that requirements.lock names.
 unexport PYTHONHOME SPARK_HOME
@@ -45,7 +48,7 @@ doctor: $(READY)
 	@$(PY) -m ml_platform.cli doctor
 
 test: java browser $(READY)
-	@$(PY) -m pytest -m 'not slow' $(TESTS)
+	@$(PY) -m pytest -m 'not slow' $(SPREAD) $(TESTS)
 
 test-all: java browser $(READY)
 	@$(PY) -m pytest $(TESTS)

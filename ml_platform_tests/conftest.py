@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite: a fresh home for each test that asks, and one Spark session for all."""
+"""Fixtures of the whole suite: a fresh home for each test that asks, and one Spark session for all of a process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fresh_settings(home: Path, **more: Any) -> Settings:
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """One session, one JVM for the suite."""
+    """One session, one JVM for all tests of this process."""
     from ml_platform.stages.spark import builder, spark_config, stop
 
     config = spark_config(master="local[2]", memory="1g", scratch=tmp_path_factory.mktemp("spark"))
