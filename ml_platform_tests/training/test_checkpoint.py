@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 
 from ml_platform.errors import TrainingError
 from ml_platform.training.checkpoint import folder, parts, state
+from ml_platform.training.checkpoint.checkpoints import Checkpoints, Progress
 from ml_platform.training.checkpoint.interval import FAILURE_FREE, interval
 from ml_platform.training.config import TrainingJob
+from ml_platform.training.place import Place
+from ml_platform.training.preemption import Asked
 from ml_platform.training.report import Reporter
 from ml_platform.training.result import CONTENT
 from ml_platform_tests.training import made
@@ -244,6 +248,20 @@ def test_they_are_taken_as_often_as_pays() -> None:
     assert often(trained=1e6) > calm, "less often where they do not"
     assert often(most=10.0) == 10.0, "never is more lost than a team allows"
     assert often(most=1.0, share=0.01) == pytest.approx(10.0), "unless it costs more than a team allows"
+
+
+def test_the_ranks_listen_soon_also_where_steps_become_slower(paths: list[str], tmp_path: Path) -> None:
+    asked = Asked()
+    listening = Checkpoints(made.job(paths, tmp_path / "model"), Place(0, 1, "cpu", "none"), {}, asked=asked)
+    module = nn.Linear(1, 1)
+    assert [listening.due(done) for done in (1, 2)] == [False, True], "the first shows what one costs"
+    listening.take(module, torch.optim.AdamW(module.parameters()), Progress(1, 2, [], torch.zeros(1), 0.0), 2)
+    for done in range(3, 13):
+        time.sleep(0.001)
+        assert not listening.due(done)
+    asked.set()
+    assert any(listening.due(done) for done in range(13, 43)), "not after as many as a second would have had before"
+    listening.remove()
 
 
 def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
