@@ -102,7 +102,7 @@ class Chain:
         code = stage.version.value
         prints = {b: fingerprint(code, i) for b, i in inputs.items() if not isinstance(i, str)}
         known = self.lookup(name, prints.values())
-        published = self.published.versions(name)
+        published, rejected = self.published.versions(name), self.published.rejections(name)
         result: dict[str, Status] = {}
         for batch in wanted:
             given = inputs[batch]
@@ -117,6 +117,8 @@ class Chain:
                 state, reason = State.REJECTED, str(manifest.facts.get("reason", "rejected"))
             elif published.get(batch) != manifest.data_version:
                 state, reason = State.KNOWN, "built before"
+            elif batch in rejected:  # the last that Dagster has heard: its checks would stay failed
+                state, reason = State.KNOWN, "another was rejected since"
             elif not stage.stands(self, manifest):
                 state, reason = State.KNOWN, "what it left outside the store is gone"
             else:

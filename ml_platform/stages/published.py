@@ -94,7 +94,7 @@ class Published:
     def __init__(self, events: Events, prefix: str) -> None:
         self._events, self._prefix = events, prefix
         self._versions: dict[str, dict[str, str]] = {}
-        self._rejections: dict[str, Mapping[str, str]] = {}
+        self._rejections: dict[str, dict[str, str]] = {}
 
     def key(self, stage: str) -> AssetKey:
         """The stage's asset key."""
@@ -157,10 +157,12 @@ class Published:
         return self._events.latest_ids(self._path(stage), MATERIALIZATION)
 
     def forget(self, stage: str) -> None:
-        """Read a stage's versions again when they are next asked for."""
+        """Read what was said of a stage again when it is next asked for."""
         self._versions.pop(stage, None)
+        self._rejections.pop(stage, None)
 
     def record(self, stage: str, batch: str, data_version: str) -> None:
         """Take note of what this process has just published."""
         self.versions(stage)
         self._versions[stage][batch] = data_version
+        self._rejections.get(stage, {}).pop(batch, None)

@@ -152,11 +152,11 @@ def stage_verdicts(chain: Chain) -> list[StageVerdict]:
     """What the checks of references, training set, model and registration said last, in the order of the chain."""
     found = []
     for name in (*(reference.name for reference in chain.pipeline.references), *WHOLE):
+        # What was published or rejected here, whichever came last; else the store's last word, which may be another's.
+        told = chain.published.tags(name, [UNPARTITIONED]).get(UNPARTITIONED, {}).get(FINGERPRINT_TAG, "")
         there = chain.store.artifacts(chain.pipeline.name, name)
-        manifest = chain.published_artifact(name)
-        # A rejected one is not published: it is the last word where it is newer than what is.
-        if there and (manifest is None or (there[-1].verdict == "rejected" and there[-1].created > manifest.created)):
-            manifest = there[-1]
+        manifest = chain.lookup(name, [told]).get(told) if told else None
+        manifest = manifest or (there[-1] if there else None)
         if manifest is not None and manifest.batch == UNPARTITIONED and manifest.facts.get("checks"):
             answers = chain.stages[name].answers(chain, manifest)
             found.append(StageVerdict(stage=name, manifest=manifest, checks=tuple(answers)))

@@ -168,6 +168,14 @@ def test_an_unpartitioned_asset_can_be_launched_by_itself(home: Settings, cold: 
     assert "![confusion_of_the_model](data:image/png;base64," in str(shown["report"].value)
 
 
+def gates_of_the_model(settings: Settings, pipeline: Pipeline) -> list[bool]:
+    """Whether the model's gates have passed, as Dagster shows it last."""
+    key = dg.AssetCheckKey(dg.AssetKey([pipeline.name, "registered_model"]), "gates_passed")
+    with prepare_instance(settings) as instance:
+        records = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+        return [bool(record.event.asset_check_evaluation.passed) for record in records if record.event]  # type: ignore[union-attr]
+
+
 def test_a_model_that_misses_its_gate_is_not_registered(home: Settings, cold: RunSummary, tiny: Pipeline) -> None:
     strict = replace(tiny, gates=(MetricGate(metric="accuracy", at_least=1.0),))
     summary = run_pipeline(strict, home, Request(select=["evaluation", "registered_model"]))
@@ -175,8 +183,11 @@ def test_a_model_that_misses_its_gate_is_not_registered(home: Settings, cold: Ru
     assert "accuracy >= 1.0 missed" in summary.problems[0]
     assert [gate.passed for gate in summary.gates] == [False]
     assert not summary.ok
+    assert gates_of_the_model(home, tiny) == [False]
     back = run_pipeline(tiny, home, Request(select=["evaluation", "registered_model"]))
     assert bodies(back) == {}, "back at the earlier gates, everything is known"
+    assert gates_of_the_model(home, tiny) == [True], "and told once more, or the check would stay failed in the UI"
+    assert run_pipeline(tiny, home).run_id == ""
     assert back.model is not None
     assert back.model.version == "1"
 
