@@ -131,7 +131,7 @@ def test_a_run_that_fails_there_fails_here(up: Up) -> None:
 
 def test_ctrl_c_leaves_the_run_to_the_server_and_says_where_it_is(up: Up) -> None:
     before = _runs(up)
-    command = up.command("run", "tiny", "--select", "raw_batch", "--force")
+    command = up.command("run", "tiny", "--select", "raw_batch,validated_batch", "--force")
     assert command.stderr is not None
     for line in command.stderr:
         if "queue:" in line or "raw_batch:" in line:

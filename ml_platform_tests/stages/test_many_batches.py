@@ -176,9 +176,9 @@ def test_each_change_of_one_batch_makes_that_batch_and_the_training_set_stale(
     assert set(with_a_rejected.facts["left_out"]) == {one}
 
     place.world.landed[one] = "other content"  # and is mended: everything is known from before
-    # Of a rejected batch nothing was published: what stood before stands again.
+    # Of a rejected batch nothing was published: what stood before stands again, and the gate says so once more.
     known = {name: stage.known for name, stage in place.plan().items() if stage.known}
-    assert known == {"raw_batch": [one], "training_set": [""]}
+    assert known == {"raw_batch": [one], "validated_batch": [one], "training_set": [""]}
     place.run()
     assert place.bodies() == []
     assert to_do(place.plan()) == {}
